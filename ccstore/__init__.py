@@ -1,0 +1,1 @@
+"""ccstore: guest kernels and immutable guest images as content-addressed derivations."""

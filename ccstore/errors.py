@@ -1,0 +1,91 @@
+"""The one error type of ccstore.
+
+An error has a stable `code` that scripts and tests rely on, a message that says what happened and where, and a
+hint that says what to do next. The exit status follows from the code alone (README, "Exit codes").
+"""
+
+from __future__ import annotations
+
+# exit status by code; a code that is not listed here is a defect (see tests/test_errors.py)
+EXIT_STATUS: dict[str, int] = {
+    "internal": 1,
+    # 2: the command line or a recipe is wrong
+    "usage": 2,
+    "recipe-syntax": 2,
+    "recipe-invalid": 2,
+    "recipe-unknown": 2,
+    "recipe-cycle": 2,
+    "recipe-outside": 2,
+    "file-missing": 2,
+    "no-project": 2,
+    "project-exists": 2,
+    "config-invalid": 2,
+    "mirror-unknown": 2,
+    "lock-stale": 2,
+    "lock-invalid": 2,
+    "name-invalid": 2,
+    "root-unknown": 2,
+    # 3: a build failed
+    "build-failed": 3,
+    "build-timeout": 3,
+    "output-missing": 3,
+    "output-invalid": 3,
+    "config-dropped": 3,
+    "config-unknown": 3,
+    "patch-failed": 3,
+    "version-mismatch": 3,
+    "archive-refused": 3,
+    # 4: integrity and reproducibility
+    "hash-mismatch": 4,
+    "object-damaged": 4,
+    "not-reproducible": 4,
+    "signature-invalid": 4,
+    "nar-invalid": 4,
+    # 5: asked for and not there
+    "not-realised": 5,
+    "not-found": 5,
+    # 6: this host cannot
+    "unreachable": 6,
+    "fetch-stalled": 6,
+    "fetch-too-large": 6,
+    "disk-full": 6,
+    "read-only-store": 6,
+    "store-unusable": 6,
+    "newer-store": 6,
+    "no-userns": 6,
+    "sandbox-failed": 6,
+    "tool-missing": 6,
+    "interrupted": 130,
+}
+
+
+class CcError(Exception):
+    """A failure that a user can act on.
+
+    `where` names the place (a file with line and column, a URL, a derivation), `details` are further lines
+    (a reject, the tail of a log), `hint` is the next thing to do.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        where: str | None = None,
+        hint: str | None = None,
+        details: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.where = where
+        self.hint = hint
+        self.details = details
+
+    @property
+    def exit_status(self) -> int:
+        return EXIT_STATUS[self.code]
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        return f"{place}{self.message} [{self.code}]"

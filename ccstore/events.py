@@ -1,0 +1,67 @@
+"""What ccstore reports while it works: plain values, sent to one sink.
+
+The sink decides how they look (a live view on a terminal, plain lines in a pipe, JSON). A sink must be cheap
+and thread-safe: builds report from the threads that run them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Work = Literal["fetch", "build", "substitute", "register", "collect", "verify", "push", "pull", "wait"]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Work on `target` began; `expected` is how long it took the last time, in seconds."""
+
+    target: str
+    work: Work
+    expected: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """`done` of `total` units (bytes, or log lines for a build); total is None while unknown."""
+
+    target: str
+    done: int
+    total: int | None
+    unit: Literal["bytes", "lines", "objects"]
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One line of a build's log, without its newline."""
+
+    target: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Work on `target` ended after `seconds`; `failed` carries the error's code."""
+
+    target: str
+    work: Work
+    seconds: float
+    failed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something a person should know: a mirror that failed, a lock that is waited for."""
+
+    message: str
+    target: str | None = None
+    warning: bool = False
+
+
+Event = Started | Progressed | Logged | Finished | Noted
+Sink = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """A sink for callers that do not watch."""

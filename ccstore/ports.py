@@ -1,0 +1,117 @@
+"""What the parts of ccstore ask of each other.
+
+An executor is a function of a build request: it gets trees, texts and limits, and knows nothing of recipes or
+of the store behind a tree (DESIGN, rule 13).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Protocol
+
+from ccstore.model.hashes import Sha256
+from ccstore.model.objects import Manifest
+
+
+class Tree(Protocol):
+    """The content of a store object, as a build sees it."""
+
+    @property
+    def nar_hash(self) -> Sha256: ...
+
+    @property
+    def path(self) -> Path:
+        """Where the content lies on this host, read-only."""
+
+    def entries(self) -> Manifest: ...
+
+    def open(self, path: str) -> BinaryIO:
+        """A file of the tree for reading; "" when the tree is a single file."""
+
+
+class Cancel:
+    """Set once, by Ctrl-C or by a failed sibling; whoever runs a process registers how to end it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._actions: dict[int, Callable[[], None]] = {}
+        self._next = 0
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        with self._lock:
+            self.cancelled = True
+            actions = list(self._actions.values())
+        for action in actions:
+            action()
+
+    def on_cancel(self, action: Callable[[], None]) -> Callable[[], None]:
+        """Calls `action` when cancelled (at once if it is already); the result takes it back."""
+        with self._lock:
+            key, self._next = self._next, self._next + 1
+            self._actions[key] = action
+            now = self.cancelled
+        if now:
+            action()
+
+        def forget() -> None:
+            with self._lock:
+                self._actions.pop(key, None)
+
+        return forget
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """Everything that an executor needs for one build.
+
+    `outputs` are written below `staging` (an existing empty folder on the store's file system), one entry for
+    each; `scratch` is an existing empty folder for `/build` and `/tmp`, which the executor empties unless the
+    build failed and `keep_failed` is set. `timeout` is in seconds. `network` is for ccstore's own tools (the
+    lock), never for a build.
+    """
+
+    label: str
+    root: Tree
+    argv: tuple[str, ...]
+    staging: Path
+    scratch: Path
+    inputs: Mapping[str, Tree] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ("out",)
+    overlays: Mapping[str, str] = field(default_factory=dict)
+    cores: int = 1
+    timeout: float | None = None
+    keep_failed: bool = False
+    network: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """How a build ended.
+
+    `exit_status` is the builder's (128 + signal when it was killed). `report` is what the builder wrote to
+    `$CCSTORE_REPORT`: a JSON object that explains a failure (`code`, `message`, and where they help `input`,
+    `line`, `hint`, `details`). `overlays` gives, for each output that started as an input, the folder with what
+    changed (an overlayfs upper folder). `cpu_seconds` counts the build and all its children; `command` can be
+    pasted into a shell to get the same sandbox again.
+    """
+
+    outcome: Literal["built", "failed", "timeout", "cancelled"]
+    exit_status: int
+    cpu_seconds: float
+    report: Mapping[str, Any] | None = None
+    overlays: Mapping[str, Path] = field(default_factory=dict)
+    command: str = ""
+
+
+class Executor(Protocol):
+    """Runs builds. `log` receives the build's output as it comes, stdout and stderr together."""
+
+    name: str
+
+    def build(self, request: BuildRequest, log: Callable[[bytes], None], cancel: Cancel) -> BuildResult: ...
