@@ -1,0 +1,192 @@
+"""Reading NARs from strangers: a stream is unpacked below one new path, and only if it is the one NAR of a tree.
+
+Refused with `nar-invalid`: anything but the exact form in `ccstore.codec.nar`, padding that is not zero, names
+that are empty, `.`, `..`, longer than 255 bytes, hold `/` or NUL, or do not ascend strictly (so no name comes
+twice and no link is ever followed), and bytes after the end. Files are created with O_EXCL, relative to the open
+folder that they belong to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from ccstore.codec import nar
+from ccstore.errors import CcError
+
+_MAX_NAME = 255
+_MAX_TARGET = 4095
+_MAX_WORD = 16
+_BLOCK = 1 << 18
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+def unpack(source: BinaryIO, target: Path) -> None:
+    """Makes the tree that the NAR in `source` describes, at `target`, which must not exist.
+
+    Files get the modes 0644 or 0755. After an error what was made so far is left for the caller to remove.
+    Raises CcError `nar-invalid`, and OSError from reading and writing.
+    """
+    reader = _Reader(source.read)
+    reader.expect(nar.MAGIC)
+    parent = os.open(target.parent, _FOLDER)
+    try:
+        _unpack_node(reader, parent, os.fsencode(target.name))
+    finally:
+        os.close(parent)
+    reader.expect_end()
+
+
+def _unpack_node(reader: _Reader, parent: int, name: bytes) -> None:
+    if not _unpack_leaf_or_folder(reader, parent, name):
+        return
+    stack = [_Folder(parent, name)]
+    try:
+        while stack:
+            folder = stack[-1]
+            child = _next_name(reader, folder)
+            if child is None:
+                stack.pop().close()
+                if stack:
+                    reader.expect(nar.CLOSE)
+            elif _unpack_leaf_or_folder(reader, folder.descriptor, child):
+                stack.append(_Folder(folder.descriptor, child))
+            else:
+                reader.expect(nar.CLOSE)
+    finally:
+        for folder in stack:
+            folder.close()
+
+
+class _Folder:
+    """An open folder that is being filled, and the last name in it."""
+
+    def __init__(self, parent: int, name: bytes) -> None:
+        self.descriptor = os.open(name, _FOLDER, dir_fd=parent)
+        self.last = b""
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+def _next_name(reader: _Reader, folder: _Folder) -> bytes | None:
+    """The name of the next entry of `folder`, None when it has no more."""
+    word = reader.string(_MAX_WORD)
+    if word == b")":
+        return None
+    if word != b"entry":
+        raise reader.invalid(f"'entry' or ')' expected, not {word!r}")
+    reader.expect(nar.ENTRY[16:])
+    name = reader.string(_MAX_NAME)
+    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+        raise reader.invalid(f"{name!r} cannot name a file")
+    if name <= folder.last:
+        raise reader.invalid(f"the name {name!r} comes after {folder.last!r}")
+    folder.last = name
+    reader.expect(nar.NODE)
+    return name
+
+
+def _unpack_leaf_or_folder(reader: _Reader, parent: int, name: bytes) -> bool:
+    """Makes what comes next; True if it is a folder, which is still empty then."""
+    reader.expect(nar.OPEN)
+    kind = reader.string(_MAX_WORD)
+    if kind == b"directory":
+        os.mkdir(name, 0o755, dir_fd=parent)
+        return True
+    if kind == b"regular":
+        _unpack_file(reader, parent, name)
+    elif kind == b"symlink":
+        reader.expect(nar.string(b"target"))
+        target = reader.string(_MAX_TARGET)
+        if not target or b"\0" in target:
+            raise reader.invalid(f"{target!r} cannot be the target of a link")
+        os.symlink(target, name, dir_fd=parent)
+    else:
+        raise reader.invalid(f"unknown type {kind!r}")
+    reader.expect(nar.CLOSE)
+    return False
+
+
+def _unpack_file(reader: _Reader, parent: int, name: bytes) -> None:
+    word = reader.string(_MAX_WORD)
+    executable = word == b"executable"
+    if executable:
+        reader.expect(nar.string(b""))
+        word = reader.string(_MAX_WORD)
+    if word != b"contents":
+        raise reader.invalid(f"'contents' expected, not {word!r}")
+    size = reader.length()
+    descriptor = os.open(name, _NEW, 0o755 if executable else 0o644, dir_fd=parent)
+    try:
+        left = size
+        while left:
+            data = reader.some(left)
+            left -= len(data)
+            while data:
+                data = data[os.write(descriptor, data) :]
+    finally:
+        os.close(descriptor)
+    reader.padding(size)
+
+
+class _Reader:
+    """Takes a stream apart into strings, and knows how far it got."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+        self._buffer = b""
+        self._at = 0
+        self._before = 0  # bytes of the stream before the buffer
+
+    def invalid(self, message: str) -> CcError:
+        return CcError(
+            "nar-invalid",
+            f"not a NAR: {message} (near byte {self._before + self._at})",
+            hint="the file is damaged or was not made by a Nix-compatible tool",
+        )
+
+    def some(self, limit: int) -> bytes:
+        """The next 1 to `limit` bytes."""
+        if self._at == len(self._buffer):
+            self._before += self._at
+            self._buffer = self._read(_BLOCK)
+            self._at = 0
+            if not self._buffer:
+                raise self.invalid("it is cut short")
+        data = self._buffer[self._at : self._at + limit]
+        self._at += len(data)
+        return data
+
+    def exact(self, size: int) -> bytes:
+        data = self.some(size) if size else b""
+        while len(data) < size:
+            data += self.some(size - len(data))
+        return data
+
+    def expect(self, data: bytes) -> None:
+        found = self.exact(len(data))
+        if found != data:
+            raise self.invalid(f"{data!r} expected, not {found!r}")
+
+    def length(self) -> int:
+        return int.from_bytes(self.exact(8), "little")
+
+    def padding(self, size: int) -> None:
+        if any(self.exact(-size & 7)):
+            raise self.invalid("padding that is not zero")
+
+    def string(self, limit: int) -> bytes:
+        size = self.length()
+        if size > limit:
+            raise self.invalid(f"a string of {size} bytes where at most {limit} can be")
+        data = self.exact(size)
+        self.padding(size)
+        return data
+
+    def expect_end(self) -> None:
+        if self._at < len(self._buffer) or self._read(1):
+            raise self.invalid("bytes after the end")
