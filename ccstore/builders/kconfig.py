@@ -1,0 +1,441 @@
+"""kernel.config: makes a kernel's .config and holds it to what was asked for (runs inside the sandbox).
+
+Inputs: `tree`; fragments `fragment-<NN>-<name>`, of which a later one wins; `base`, a whole config, when BASE is
+`file` (else BASE is a config target of the tree's make). $out becomes one file, the final .config.
+
+A fragment holds lines `CONFIG_X=value` and `# CONFIG_X is not set`; other lines that begin with `#` are comments.
+What a fragment asks for must be in the final .config (a base is a starting point, and may lose symbols): the tree's
+own `olddefconfig` decides, and kconfiglib, which reads the same Kconfig files, explains. Both see the same
+environment: make is given a copy of the tree's top Kconfig file that also writes it down.
+
+Failures: `recipe-invalid` for a line that is none of the above, a symbol asked for twice in one fragment, or a BASE
+that is no config target; `version-mismatch`; `config-unknown` and `config-dropped`, with all of them in `details`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any, NoReturn
+
+import kconfiglib as kc
+
+INPUTS = Path("/in")
+OUT = Path("/out/out")
+OBJECTS = Path("/build/o")
+KCONFIG = Path("/build/Kconfig")
+MAKE_ENV = Path("/build/make-env")
+DEEPEST = 6  # levels of a chain of dependencies that are worth reading
+_SET = re.compile(r"CONFIG_(\w+)=(.*)")
+_UNSET = re.compile(r"#\s*CONFIG_(\w+) is not set\s*")
+_TARGET = re.compile(r"[A-Za-z0-9_.-]*config")
+_TRISTATE = {"n": 0, "m": 1, "y": 2}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What line `line` of input `source` asks for; an unset symbol has the value n."""
+
+    symbol: str
+    value: str
+    source: str
+    line: int
+
+    @property
+    def place(self) -> str:
+        return f"{self.source.split('-', 2)[-1]}:{self.line}"
+
+    def __str__(self) -> str:
+        return _written(self.symbol, self.value)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A request that the final config does not grant."""
+
+    code: str
+    request: Request
+    message: str
+    chain: tuple[str, ...]
+    hint: str
+
+
+def _written(symbol: str, value: str) -> str:
+    return f"# CONFIG_{symbol} is not set" if value == "n" else f"CONFIG_{symbol}={value}"
+
+
+def fail(code: str, message: str, **more: object) -> NoReturn:
+    details = more.get("details", [])
+    assert isinstance(details, list)
+    print("\n".join([message, *details]), file=sys.stderr)
+    Path(os.environ["CCSTORE_REPORT"]).write_text(json.dumps({"code": code, "message": message, **more}))
+    sys.exit(1)
+
+
+# --- what is asked for ------------------------------------------------------------------------------------------
+
+
+def read_config(text: str) -> Iterator[tuple[int, str, str]]:
+    """Line number, symbol and value of each line that sets one; ValueError(line number, line) for any other."""
+    for number, line in enumerate(text.splitlines(), 1):
+        given, unset = _SET.fullmatch(line.rstrip()), _UNSET.fullmatch(line)
+        if given and given[2]:
+            yield number, given[1], given[2]
+        elif unset:
+            yield number, unset[1], "n"
+        elif line.strip() and not line.startswith("#"):
+            raise ValueError(number, line)
+
+
+def read_fragment(path: Path) -> dict[str, Request]:
+    requests: dict[str, Request] = {}
+    try:
+        for number, symbol, value in read_config(path.read_text(errors="replace")):
+            request = Request(symbol, value, path.name, number)
+            earlier = requests.setdefault(symbol, request)
+            if earlier.value != value:
+                _contradiction(earlier, request)
+    except ValueError as error:
+        number, line = error.args
+        fail(
+            "recipe-invalid",
+            f"{line.strip()!r} is not a line of a config fragment",
+            input=path.name,
+            line=number,
+            hint="write CONFIG_X=y, CONFIG_X=m, CONFIG_X=<value> or '# CONFIG_X is not set'",
+        )
+    return requests
+
+
+def _contradiction(earlier: Request, later: Request) -> NoReturn:
+    fail(
+        "recipe-invalid",
+        f"'{later}' contradicts line {earlier.line} of the same fragment, '{earlier}'",
+        input=later.source,
+        line=later.line,
+        hint="keep one of the two; a later fragment may override an earlier one",
+    )
+
+
+def merge(fragments: Iterable[Path]) -> dict[str, Request]:
+    requests: dict[str, Request] = {}
+    for path in fragments:
+        requests.update(read_fragment(path))
+    return requests
+
+
+# --- making the config ------------------------------------------------------------------------------------------
+
+
+def make(*words: str) -> str:
+    """Runs the tree's make; what it prints goes to the log, except for `-s`, whose output is the result."""
+    argv = ["make", "-C", str(INPUTS / "tree"), f"O={OBJECTS}", f"KBUILD_KCONFIG={KCONFIG}", *words]
+    argv.append(f"-j{os.environ['CCSTORE_CORES']}")
+    quiet = "-s" in words
+    done = subprocess.run(argv, stdout=subprocess.PIPE if quiet else None, text=True, check=False)
+    if done.returncode:
+        fail("build-failed", f"make {' '.join(words)} failed", hint="the log says why")
+    return (done.stdout or "").strip()
+
+
+def check_version(wanted: str) -> None:
+    got = make("-s", "kernelversion")
+    if got != wanted:
+        fail(
+            "version-mismatch",
+            f"the recipe says version {wanted}, the source is {got}",
+            hint=f"write version: {got!r}, or give the URL and hash of {wanted}",
+        )
+
+
+def make_config(base: str, requests: dict[str, Request]) -> dict[str, str]:
+    """The final .config, as values by symbol; it lies in OBJECTS."""
+    config = OBJECTS / ".config"
+    if base == "file":
+        config.write_bytes((INPUTS / "base").read_bytes())
+    elif _TARGET.fullmatch(base):
+        make(base)
+    else:
+        fail(
+            "recipe-invalid",
+            f"{base!r} is not a config target of a kernel",
+            hint="tinyconfig or defconfig is",
+        )
+    # appended, because the last setting of a symbol wins; conf would warn of each one that is replaced
+    kept = [line for line in config.read_text().splitlines() if _symbol(line) not in requests]
+    config.write_text("\n".join([*kept, *map(str, requests.values()), ""]))
+    make("olddefconfig")
+    return {symbol: value for _, symbol, value in read_config(config.read_text())}
+
+
+def _symbol(line: str) -> str:
+    match = _SET.fullmatch(line) or _UNSET.fullmatch(line)
+    return match[1] if match else ""
+
+
+# --- what was not granted, and why ------------------------------------------------------------------------------
+
+
+class Tree(kc.Kconfig):  # type: ignore[misc]  # kconfiglib has no types
+    """The tree's Kconfig. kconfiglib knows only the older way to say which symbol switches modules on."""
+
+    def _open(self, filename: str, mode: str) -> Any:
+        file = super()._open(filename, mode)
+        if mode != "r" or not Path(filename).name.startswith("Kconfig"):
+            return file
+        with file:
+            return StringIO(re.sub(r"(?m)^([ \t]+)modules[ \t]*$", r"\1option modules", file.read()))
+
+
+def load_tree() -> Tree:
+    for item in MAKE_ENV.read_bytes().split(b"\0"):
+        name, _, value = item.partition(b"=")
+        if name:
+            os.environb[name] = value
+    os.chdir(OBJECTS)
+    tree = Tree("Kconfig", warn=False)
+    tree.load_config(str(OBJECTS / ".config"))
+    return tree
+
+
+def problems(tree: Tree, requests: dict[str, Request], final: dict[str, str]) -> Iterator[Problem]:
+    for request in sorted(requests.values(), key=lambda each: (each.source, each.line)):
+        symbol = tree.syms.get(request.symbol)
+        if symbol is None or not symbol.nodes:
+            yield _unknown(tree, request)
+        elif not _same(symbol, request.value, final.get(request.symbol, "n")):
+            yield _dropped(symbol, request, final.get(request.symbol, "n"), requests)
+
+
+def _unknown(tree: Tree, request: Request) -> Problem:
+    known = [name for name, symbol in tree.syms.items() if symbol.nodes]
+    close = difflib.get_close_matches(request.symbol, known, 3, 0.7)
+    names = " or ".join(f"CONFIG_{name}" for name in close)
+    return Problem(
+        "config-unknown",
+        request,
+        f"this kernel has no symbol CONFIG_{request.symbol}",
+        (f"close to it: {names}",) if close else (),
+        f"did you mean {names}?" if close else "take the line out, or look in the kernel's Kconfig files",
+    )
+
+
+def _same(symbol: Any, wanted: str, got: str) -> bool:
+    if symbol.orig_type == kc.HEX and got != "n":
+        try:
+            return int(wanted, 16) == int(got, 16)
+        except ValueError:
+            return False
+    return wanted == got
+
+
+def _dropped(symbol: Any, request: Request, got: str, requests: dict[str, Request]) -> Problem:
+    shown = "is not set" if got == "n" else f"is {got}"
+    chain = tuple(dict.fromkeys(Why(requests).not_granted(symbol, request.value)))
+    because = f": {chain[0].strip()}" if chain else ""
+    return Problem(
+        "config-dropped",
+        request,
+        f"'{request}' was asked for, and CONFIG_{symbol.name} {shown}{because}",
+        chain,
+        "ask for what it needs in a fragment, or take the line out",
+    )
+
+
+class Why:
+    """Explains, one line for each step, why a symbol has not the value that was asked for."""
+
+    def __init__(self, requests: dict[str, Request]) -> None:
+        self._requests = requests
+        self._seen: set[str] = set()
+
+    def not_granted(self, symbol: Any, wanted: str) -> Iterator[str]:
+        if symbol.orig_type not in (kc.BOOL, kc.TRISTATE):
+            yield from self._value(symbol, wanted)
+        elif wanted not in _TRISTATE or (wanted == "m" and symbol.orig_type == kc.BOOL):
+            kind = kc.TYPE_TO_STR[symbol.orig_type]
+            yield f"CONFIG_{symbol.name} is a {kind} and cannot be {wanted}"
+        elif _TRISTATE[wanted] < symbol.tri_value:
+            yield from self._too_high(symbol, wanted, 0)
+        else:
+            self._seen.add(symbol.name)
+            yield from self._too_low(symbol, _TRISTATE[wanted], 0)
+
+    def _value(self, symbol: Any, wanted: str) -> Iterator[str]:
+        kind = kc.TYPE_TO_STR[symbol.orig_type]
+        if symbol.visibility == 0:
+            yield from self._invisible(symbol, 1, 0)
+            return
+        for low, high, condition in symbol.ranges:
+            if kc.expr_value(condition):
+                yield f"CONFIG_{symbol.name} must lie between {low.str_value} and {high.str_value}"
+                return
+        example = (
+            '"text"' if symbol.orig_type == kc.STRING else "0x10" if symbol.orig_type == kc.HEX else "10"
+        )
+        yield f"CONFIG_{symbol.name} is a {kind}, for example {example}; {wanted} is none"
+
+    def _too_high(self, symbol: Any, wanted: str, depth: int) -> Iterator[str]:
+        selectors = list(_selectors(symbol.rev_dep, _TRISTATE[wanted] + 1))
+        for selector in selectors:
+            yield _indent(depth) + f"CONFIG_{symbol.name} is selected by {self._shown(selector)}"
+        if selectors:
+            return
+        if symbol.choice and symbol.choice.selection is symbol:
+            yield (
+                _indent(depth)
+                + f"CONFIG_{symbol.name} is what is left of the choice {_choice(symbol.choice)}"
+            )
+        elif wanted == "m":
+            yield _indent(depth) + "CONFIG_MODULES is n, so that what is not off is built in"
+        else:
+            yield (
+                _indent(depth)
+                + f"CONFIG_{symbol.name} has no prompt that is visible here: its default decides"
+            )
+            yield from self._invisible(symbol, 1, depth + 1)
+
+    def _too_low(self, symbol: Any, need: int, depth: int) -> Iterator[str]:
+        """Why `symbol` is below `need` (1 for m, 2 for y)."""
+        if symbol.choice and symbol.visibility >= need:
+            winner = symbol.choice.selection
+            if winner is not None and winner is not symbol:
+                yield (
+                    _indent(depth)
+                    + f"of the choice {_choice(symbol.choice)}, {self._shown(winner)} was taken"
+                )
+                return
+        if symbol.visibility < need:
+            yield from self._invisible(symbol, need, depth)
+        elif depth:
+            yield _indent(depth) + f"CONFIG_{symbol.name} can be switched on: add CONFIG_{symbol.name}=y"
+
+    def _invisible(self, symbol: Any, need: int, depth: int) -> Iterator[str]:
+        prompts = [node.prompt[1] for node in symbol.nodes if node.prompt]
+        if not prompts:
+            selectors = sorted({each.name for each in _selectors(symbol.rev_dep, 0)})
+            by = f"only by selecting {_some(selectors)}" if selectors else "only by its own default"
+            yield _indent(depth) + f"CONFIG_{symbol.name} has no prompt: it is switched on {by}"
+            if not kc.expr_value(symbol.direct_dep):
+                yield from self._unmet(symbol.direct_dep, 1, depth)
+        for condition in prompts:
+            yield from self._unmet(condition, need, depth)
+
+    def _unmet(self, expr: Any, need: int, depth: int) -> Iterator[str]:
+        if kc.expr_value(expr) >= need or depth > DEEPEST:
+            return
+        operator = expr[0] if isinstance(expr, tuple) else None
+        if operator == kc.AND:
+            for term in expr[1:]:
+                yield from self._unmet(term, need, depth)
+        elif operator == kc.OR:
+            yield _indent(depth) + f"needs one of: {_text(expr)}"
+            for term in kc.split_expr(expr, kc.OR):
+                yield from self._unmet(term, need, depth + 1)
+        elif operator == kc.NOT and isinstance(expr[1], kc.Symbol):
+            yield (
+                _indent(depth)
+                + f"needs CONFIG_{expr[1].name} off, which is {expr[1].str_value}{self._asked(expr[1])}"
+            )
+            yield from self._too_high_reason(expr[1], depth + 1)
+        elif operator is not None:
+            yield _indent(depth) + f"needs {_text(expr)}"
+        else:
+            yield from self._unmet_symbol(expr, need, depth)
+
+    def _too_high_reason(self, symbol: Any, depth: int) -> Iterator[str]:
+        for selector in _selectors(symbol.rev_dep, 1):
+            yield _indent(depth) + f"CONFIG_{symbol.name} is selected by {self._shown(selector)}"
+
+    def _unmet_symbol(self, item: Any, need: int, depth: int) -> Iterator[str]:
+        if isinstance(item, kc.Choice):
+            yield _indent(depth) + f"needs the choice {_choice(item)}, which is not there"
+        elif item.is_constant:
+            yield _indent(depth) + "needs what a check of the compiler or the tools denies"
+        elif not item.nodes:
+            yield _indent(depth) + f"needs CONFIG_{item.name}, which this kernel does not have"
+        else:
+            if item.name in self._seen:
+                return
+            self._seen.add(item.name)
+            wanted = f"CONFIG_{item.name}=y" if item.tri_value else f"CONFIG_{item.name}"
+            yield _indent(depth) + f"needs {wanted}, which is {item.str_value}{self._asked(item)}"
+            yield from self._too_low(item, need, depth + 1)
+
+    def _shown(self, symbol: Any) -> str:
+        return f"CONFIG_{symbol.name}={symbol.str_value}{self._asked(symbol)}"
+
+    def _asked(self, symbol: Any) -> str:
+        asked = self._requests.get(symbol.name)
+        return f" ({asked.place} asks for '{asked}')" if asked else ""
+
+
+def _selectors(expr: Any, at_least: int) -> Iterator[Any]:
+    """The symbols that select with at least the value `at_least`; a term is `symbol && conditions`."""
+    for term in kc.split_expr(expr, kc.OR):
+        first = kc.split_expr(term, kc.AND)[0]
+        if isinstance(first, kc.Symbol) and not first.is_constant and kc.expr_value(term) >= at_least:
+            yield first
+
+
+def _indent(depth: int) -> str:
+    return "  " * depth
+
+
+def _choice(choice: Any) -> str:
+    prompts = [node.prompt[0] for node in choice.nodes if node.prompt]
+    return f"'{prompts[0] if prompts else choice.name}'"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:5])
+    return f"{shown} or {len(names) - 5} others" if len(names) > 5 else shown
+
+
+def _text(expr: Any) -> str:
+    return str(kc.expr_str(expr))
+
+
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def report(found: list[Problem]) -> NoReturn:
+    first = found[0]
+    details: list[str] = []
+    for problem in found:
+        details.append(f"{problem.request.place}: {problem.message}")
+        details.extend(f"    {line}" for line in problem.chain)
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    fail(
+        first.code,
+        first.message + more,
+        input=first.request.source,
+        line=first.request.line,
+        hint=first.hint,
+        details=details,
+    )
+
+
+def main() -> None:
+    requests = merge(sorted(INPUTS.glob("fragment-*")))
+    OBJECTS.mkdir()
+    top = (INPUTS / "tree/Kconfig").read_text()
+    KCONFIG.write_text(f"{top}\nccstore-env := $(shell,env -0 >{MAKE_ENV})\n")
+    check_version(os.environ["VERSION"])
+    final = make_config(os.environ["BASE"], requests)
+    found = list(problems(load_tree(), requests, final)) if requests else []
+    if found:
+        report(found)
+    OUT.write_bytes((OBJECTS / ".config").read_bytes())
+
+
+if __name__ == "__main__":
+    main()
