@@ -1,0 +1,108 @@
+"""The evaluation cache: the answer of the last `realize`, and every file that it rested on.
+
+    <store>/evaluations/<CRC-32 of the project's folder, hex>-<TARGET>
+
+    ccstore-evaluation 1 <fingerprint of ccstore>
+    <project folder>
+    <object base name> <root name>
+    <clock: nanoseconds of this file system when the evaluation began>
+    <kind> <inode> <size> <mtime ns> <ctime ns> <XXH3-128 or -> <path>     one line for each file or folder
+
+Reading one takes some lstat calls and nothing that is slow to import: no SQLite, YAML or pydantic. A file counts
+as unchanged when inode, size, mtime and ctime are the same *and* it was last changed well before the evaluation
+began; else its content is hashed, so that a change within one tick of the clock is noticed too (Git calls such a
+file "racily clean"). An answer is not written down when a file changed while it was worked out. For a folder the
+same numbers say whether a name came or went.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from binascii import crc32
+
+VERSION = "ccstore-evaluation 1"
+FOLDER = "evaluations"
+COARSEST_TICK = 2_000_000_000  # nanoseconds; FAT counts in two seconds, NFS and ext3 in one
+
+
+def cache_path(store: str, project: str, target: str) -> str:
+    return f"{store}/{FOLDER}/{crc32(os.fsencode(project)):08x}-{target}"
+
+
+def fingerprint() -> str:
+    """Changes when ccstore itself does: the newest change time and the count of the files that make keys."""
+    top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    newest = count = 0
+    for folder in ("recipe", "builders", "model"):
+        with os.scandir(f"{top}/{folder}") as entries:
+            for entry in entries:
+                if not entry.name.startswith("__pycache__"):
+                    newest = max(newest, entry.stat().st_ctime_ns)
+                    count += 1
+    return f"{newest:x}.{count}"
+
+
+def lookup(store: str, project: str, target: str) -> str | None:
+    """The object's base name if nothing that the last evaluation read has changed and it is still rooted."""
+    try:
+        with open(cache_path(store, project, target), encoding="utf-8", errors="surrogateescape") as file:
+            head, folder, answer, clock, *lines = file.read().split("\n")
+        base, root = answer.split(" ", 1)
+        if head != f"{VERSION} {fingerprint()}" or folder != project:
+            return None
+        os.lstat(f"{store}/objects/{base}")
+        os.lstat(f"{store}/roots/{root}")
+        began = int(clock)
+        return base if all(_unchanged(line, began) for line in lines if line) else None
+    except (OSError, ValueError):
+        return None  # whatever is wrong with a cache, the answer is computed instead
+
+
+def _unchanged(line: str, began: int) -> bool:
+    kind, inode, size, mtime, ctime, digest, path = line.split(" ", 6)
+    now = os.lstat(path)
+    if kind != _kind(now) or f"{now.st_ino} {now.st_size} {now.st_mtime_ns}" != f"{inode} {size} {mtime}":
+        return False
+    if now.st_ctime_ns != int(ctime):
+        return False
+    return now.st_ctime_ns < began - COARSEST_TICK or kind != "f" or _hash(path) == digest
+
+
+def record(store: str, project: str, target: str, base: str, root: str, began: int, read: list[str]) -> None:
+    """Writes down that `target` gave `base`, unless one of the files `read` changed since `began`."""
+    lines = [f"{VERSION} {fingerprint()}", project, f"{base} {root}", str(began)]
+    for path in read:
+        now = os.lstat(path)
+        if now.st_ctime_ns >= began or "\n" in path:
+            return
+        digest = _hash(path) if stat.S_ISREG(now.st_mode) else "-"
+        lines.append(
+            f"{_kind(now)} {now.st_ino} {now.st_size} {now.st_mtime_ns} {now.st_ctime_ns} {digest} {path}"
+        )
+    path = cache_path(store, project, target)
+    temporary = f"{path}.{os.getpid()}"
+    with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write("\n".join(lines) + "\n")
+    os.replace(temporary, path)
+
+
+def clock(store: str) -> int:
+    """The time now, in nanoseconds, as the store's file system stamps it."""
+    os.makedirs(f"{store}/{FOLDER}", exist_ok=True)
+    probe = f"{store}/{FOLDER}/.clock-{os.getpid()}"
+    with open(probe, "w"):
+        now = os.stat(probe).st_ctime_ns
+    os.unlink(probe)
+    return now
+
+
+def _kind(status: os.stat_result) -> str:
+    return {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l"}.get(stat.S_IFMT(status.st_mode), "?")
+
+
+def _hash(path: str) -> str:
+    import xxhash
+
+    with open(path, "rb") as file:
+        return str(xxhash.xxh3_128_hexdigest(file.read()))

@@ -1,0 +1,77 @@
+"""From a build that failed to the one error a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ccstore.build.buildlog import BuildLog
+from ccstore.errors import EXIT_STATUS, CcError
+from ccstore.model.graph import Build
+from ccstore.ports import BuildResult
+
+
+def build_error(step: Build, result: BuildResult, log: BuildLog, kept: Path | None) -> CcError:
+    """The error for a result that is not `built`; `kept` is where a failed build's folder was kept."""
+    if result.outcome == "cancelled":
+        return CcError("interrupted", f"{step.name} was interrupted", hint="run the same command to go on")
+    if result.outcome == "timeout":
+        return CcError(
+            "build-timeout",
+            f"{step.name} was ended after its time-out of {step.timeout:g} s",
+            where=step.where or None,
+            hint=f"raise `timeout` in the recipe, or see `ccstore log {step.name}` for where it hangs",
+            details=tuple(log.tail),
+        )
+    if log.disk_full:
+        return CcError(
+            "disk-full",
+            f"{step.name} filled the disk",
+            hint="free space (`ccstore gc` removes what no root needs), or use another --store",
+            details=tuple(log.tail)[-3:],
+        )
+    if result.report and str(result.report.get("code")) in EXIT_STATUS:
+        return _reported(step, result.report)
+    return _plain_failure(step, result, log, kept)
+
+
+def _reported(step: Build, report: Mapping[str, Any]) -> CcError:
+    """A builder's own explanation, with its inputs called by the names that a person knows."""
+    where = step.where
+    if report.get("input"):
+        name = str(report["input"])
+        where = step.labels.get(name, name)
+        if report.get("line"):
+            where += f":{report['line']}"
+    details = tuple(_with_labels(str(line), step.labels) for line in report.get("details") or ())
+    hint = report.get("hint")
+    return CcError(
+        str(report["code"]),
+        f"{step.name}: {_with_labels(str(report.get('message', '')), step.labels)}",
+        where=where or None,
+        hint=_with_labels(str(hint), step.labels) if hint else None,
+        details=details,
+    )
+
+
+def _with_labels(text: str, labels: Mapping[str, str]) -> str:
+    for name in sorted(labels, key=len, reverse=True):
+        text = text.replace(f"/in/{name}", labels[name]).replace(name, labels[name]) if "-" in name else text
+    return text
+
+
+def _plain_failure(step: Build, result: BuildResult, log: BuildLog, kept: Path | None) -> CcError:
+    message = f"{step.name} failed with exit status {result.exit_status}"
+    if log.first_error:
+        message += f"; the first error is {log.first_error}"
+    hints = [f"`ccstore log {step.name}` shows the whole log"]
+    if any("Read-only file system" in line for line in log.tail):
+        hints.append("a build may write to /out, /build and /tmp only")
+    if kept:
+        hints.append(f"its folder was kept at {kept}; the same sandbox again: {result.command}")
+    else:
+        hints.append("`--keep-failed` keeps its folder")
+    return CcError(
+        "build-failed", message, where=step.where or None, hint="; ".join(hints), details=tuple(log.tail)
+    )

@@ -1,0 +1,142 @@
+"""Making targets exist: the only orchestrator.
+
+Two questions are asked of a step, and each is answered once in a run:
+
+*know*  what did it give? Its derivation follows from what is known of its inputs, and a realisation answers
+        without any object.
+*have*  is its object here? If not (collected, or never made) the step is made, and for that its inputs must be
+        had.
+
+Asking `have` of the targets therefore touches only what is needed. Coroutines ask; threads work: builds within
+`jobs`, downloads beside them. The first failure ends the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from ccstore.build.resolve import Outputs, known_outputs, local_realisation
+from ccstore.build.runner import Runner
+from ccstore.errors import CcError
+from ccstore.model.derivation import Derivation, FixedOutput
+from ccstore.model.graph import Build, Fetch, Graph, Local, Ref, Step
+from ccstore.model.objects import ObjectInfo
+from ccstore.model.realisation import Realisation
+
+DOWNLOADS = 6  # at once; more does not help against one mirror
+T = TypeVar("T")
+
+
+def realize(
+    graph: Graph,
+    targets: list[Ref],
+    runner: Runner,
+    local_content: Callable[[Local], ObjectInfo],
+    jobs: int,
+) -> dict[Ref, Realisation]:
+    """Makes `targets` exist and says what they are. At most `jobs` builds run at once.
+
+    Raises the first CcError of whatever failed; Ctrl-C ends all builds and raises KeyboardInterrupt.
+    """
+    with ThreadPoolExecutor(jobs + DOWNLOADS + 2, thread_name_prefix="realize") as threads:
+        return asyncio.run(_Realizer(graph, runner, local_content, jobs, threads).run(targets))
+
+
+class _Realizer:
+    def __init__(
+        self,
+        graph: Graph,
+        runner: Runner,
+        local_content: Callable[[Local], ObjectInfo],
+        jobs: int,
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        self._graph = graph
+        self._runner = runner
+        self._local_content = local_content
+        self._threads = threads
+        self._builds = asyncio.Semaphore(jobs)
+        self._downloads = asyncio.Semaphore(DOWNLOADS)
+        self._tasks: dict[tuple[str, str], asyncio.Task[Outputs]] = {}
+
+    async def run(self, targets: list[Ref]) -> dict[Ref, Realisation]:
+        self._graph.closure(*targets)  # a circle would wait for itself
+        try:
+            found = await asyncio.gather(*(self._have(ref) for ref in targets))
+            return dict(zip(targets, found, strict=True))
+        except BaseException:
+            self._runner.cancel.cancel()
+            raise
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _once(
+        self, question: str, step: Step, answer: Callable[[Step], Coroutine[None, None, Outputs]]
+    ) -> asyncio.Task[Outputs]:
+        key = (question, step.name)
+        if key not in self._tasks:
+            self._tasks[key] = asyncio.create_task(answer(step))
+        return self._tasks[key]
+
+    async def _have(self, ref: Ref) -> Realisation:
+        step = self._graph.steps[ref.step]
+        outputs = await self._know(step)
+        if not self._runner.present({ref.output: outputs[ref.output]}):
+            outputs = await self._made(step)
+        return outputs[ref.output]
+
+    def _know(self, step: Step) -> asyncio.Task[Outputs]:
+        return self._once("know", step, self._find_out)
+
+    def _made(self, step: Step) -> asyncio.Task[Outputs]:
+        return self._once("made", step, self._make)
+
+    async def _find_out(self, step: Step) -> Outputs:
+        if isinstance(step, Local):
+            return {"out": self._local(step)[1]}
+        derivation = step.fixed if isinstance(step, Fetch) else await self._derivation(step)
+        known = known_outputs(derivation, self._runner.store.realisations.get)
+        return known or await self._made(step)
+
+    def _local(self, step: Local) -> tuple[FixedOutput, Realisation]:
+        return local_realisation(step, self._local_content(step))
+
+    async def _derivation(self, step: Build) -> Derivation:
+        known = await self._each_input(step, lambda ref: self._know(self._graph.steps[ref.step]))
+        content = {ref: outputs[ref.output].object.nar_hash for ref, outputs in known.items()}
+        return step.resolve(content)
+
+    async def _each_input(self, step: Build, ask: Callable[[Ref], Awaitable[T]]) -> dict[Ref, T]:
+        refs = list(dict.fromkeys(step.references()))
+        return dict(zip(refs, await asyncio.gather(*map(ask, refs)), strict=True))
+
+    async def _make(self, step: Step) -> Outputs:
+        if isinstance(step, Local):
+            fixed, _ = self._local(step)
+            return await self._thread(lambda: self._runner.copy(step, fixed))
+        if isinstance(step, Fetch):
+            async with self._downloads:
+                return await self._thread(lambda: self._runner.fetch(step))
+        had = await self._each_input(step, self._have)
+        # from what was had, not from what was known: a collected input may have been rebuilt to something else
+        derivation = step.resolve({ref: each.object.nar_hash for ref, each in had.items()})
+        inputs = _by_name(step, had)
+        async with self._builds:
+            return await self._thread(lambda: self._runner.build(step, derivation, inputs))
+
+    async def _thread(self, work: Callable[[], Outputs]) -> Outputs:
+        if self._runner.cancel.cancelled:
+            raise CcError("interrupted", "ended before it began")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _by_name(step: Build, had: Mapping[Ref, Realisation]) -> dict[str, Realisation]:
+    inputs = {name: had[ref] for name, ref in step.inputs.items()}
+    if step.root:
+        inputs[""] = had[step.root]
+    return inputs

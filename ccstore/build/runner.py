@@ -1,0 +1,276 @@
+"""Making one step's outputs, in the thread that called: build, fetch or copy, then register.
+
+Every function here holds the derivation's lock while it works and looks again once it has it: of two processes
+that want the same derivation one does the work, and the other finds it done (DESIGN, rule 8).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ccstore.build.buildlog import BuildLog
+from ccstore.build.failure import build_error
+from ccstore.build.resolve import Outputs, known_outputs
+from ccstore.debian.unpack import debian_tree
+from ccstore.errors import CcError
+from ccstore.events import Finished, Noted, Sink, Started, Work
+from ccstore.fetch.fetch import fetch
+from ccstore.fetch.mirrors import Mirrors
+from ccstore.model.derivation import BUILTIN, AnyDerivation, Derivation, FixedOutput
+from ccstore.model.graph import Build, Fetch, Local
+from ccstore.model.objects import ObjectInfo
+from ccstore.model.realisation import OutputId, Realisation, worst
+from ccstore.ports import BuildRequest, BuildResult, Cancel, Executor, Tree
+from ccstore.store.history import Run
+from ccstore.store.session import Session
+from ccstore.store.store import Store
+
+Builtin = Callable[[Mapping[str, Tree], Mapping[str, str], Path, Cancel], None]
+BUILTINS: Mapping[str, Builtin] = {"debian-tree": debian_tree}
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """What making a step needs besides the step. `cores` is the make jobs that one build may use."""
+
+    store: Store
+    session: Session
+    executor: Executor
+    mirrors: Mirrors
+    sink: Sink
+    cancel: Cancel
+    cores: int
+    keep_failed: bool = False
+
+    def build(self, step: Build, derivation: Derivation, inputs: Mapping[str, Realisation]) -> Outputs:
+        """Builds `step`; `inputs` has the realisation of each input by name, and of the root under ""."""
+        with self._locked(step.name, derivation) as done:
+            if done:
+                return done
+            last = self.store.history.last(step.name)
+            with self._reported(step.name, "build", last.seconds if last else None):
+                if step.argv[0].startswith(BUILTIN):
+                    return self._build_builtin(step, derivation, inputs)
+                return self._build_sandboxed(step, derivation, inputs)
+
+    def fetch(self, step: Fetch) -> Outputs:
+        with self._locked(step.name, step.fixed) as done:
+            if done:
+                return done
+            started = time.monotonic()
+            with self._reported(step.name, "fetch", None), self.session.staging(step.fixed.name) as staging:
+                target, scratch = staging / "out", staging / "scratch"
+                scratch.mkdir()
+                partials = self.store.root / "partial"
+                partials.mkdir(exist_ok=True)
+                fetch(
+                    step,
+                    target,
+                    mirrors=self.mirrors,
+                    partials=partials,
+                    scratch=scratch,
+                    sink=self.sink,
+                    cancel=self.cancel,
+                )
+                nar_hash = step.fixed.sha256 if step.fixed.method == "nar" else None
+                info = self.session.register(target, step.fixed.name, expected=nar_hash)
+            return self._record(step.name, step.fixed, {"out": info}, [], "fetch", started)
+
+    def copy(self, step: Local, fixed: FixedOutput) -> Outputs:
+        with self._locked(step.name, fixed) as done:
+            if done:
+                return done
+            started = time.monotonic()
+            info = self.session.add(step.path, step.object_name)
+            if info.nar_hash != fixed.sha256:
+                raise CcError(
+                    "file-changed",
+                    f"{step.path} changed while it was read",
+                    where=step.where or None,
+                    hint="run the same command again",
+                )
+            return self._record(step.name, fixed, {"out": info}, [], "local", started)
+
+    def present(self, outputs: Outputs) -> bool:
+        """Whether every object is there, and stays there from now on."""
+        for each in outputs.values():
+            self.session.protect(each.object.path)
+        return all(self.store.objects.has(each.object.path) for each in outputs.values())
+
+    @contextmanager
+    def _locked(self, name: str, derivation: AnyDerivation) -> Iterator[Outputs | None]:
+        def waiting(holder: str) -> None:
+            self.sink(Noted(f"waits for {holder}, which makes the same", name))
+
+        with self.store.locks.derivation(derivation.id, waiting):
+            if self.cancel.cancelled:
+                raise CcError("interrupted", f"{name} was not begun")
+            outputs = known_outputs(derivation, self.store.realisations.get)
+            yield outputs if outputs and self.present(outputs) else None
+
+    @contextmanager
+    def _reported(self, name: str, work: Work, expected: float | None) -> Iterator[None]:
+        self.sink(Started(name, work, expected))
+        started = time.monotonic()
+        failed = "internal"
+        try:
+            yield
+            failed = ""
+        except CcError as error:
+            failed = error.code
+            raise
+        finally:
+            self.sink(Finished(name, work, time.monotonic() - started, failed or None))
+
+    def _build_builtin(
+        self, step: Build, derivation: Derivation, inputs: Mapping[str, Realisation]
+    ) -> Outputs:
+        started = time.monotonic()
+        trees = {name: self._tree(each) for name, each in inputs.items()}
+        with self.session.staging(step.object_name) as staging:
+            BUILTINS[step.argv[0].removeprefix(BUILTIN)](trees, step.files, staging / "out", self.cancel)
+            if self.cancel.cancelled:
+                raise CcError("interrupted", f"{step.name} was interrupted")
+            objects = {"out": self.session.register(staging / "out", derivation.object_name("out"))}
+        return self._record(step.name, derivation, objects, list(inputs.values()), "builtin", started)
+
+    def _build_sandboxed(
+        self, step: Build, derivation: Derivation, inputs: Mapping[str, Realisation]
+    ) -> Outputs:
+        started = time.monotonic()
+        last = self.store.history.last(step.name)
+        with self.session.staging(step.object_name) as staging:
+            request = self._request(step, inputs, staging)
+            with self.store.logs.writer(derivation.id) as writer:
+                log = BuildLog(step.name, writer, self.sink, last.log_lines if last else None)
+                result = self.executor.build(request, log.write, self.cancel)
+                log.close()
+            if result.outcome != "built":
+                self._remember(step.name, derivation, started, result, log)
+                kept = self._keep(request.scratch, derivation) if self.keep_failed else None
+                raise build_error(step, result, log, kept)
+            objects = self._register(step, derivation, inputs, request.staging, result)
+        self._remember(step.name, derivation, started, result, log)
+        return self._record(step.name, derivation, objects, list(inputs.values()), self.executor.name)
+
+    def _request(self, step: Build, inputs: Mapping[str, Realisation], staging: Path) -> BuildRequest:
+        out, scratch = staging / "out", staging / "scratch"
+        out.mkdir()
+        scratch.mkdir()
+        return BuildRequest(
+            label=step.name,
+            root=self._tree(inputs[""]),
+            argv=step.argv,
+            staging=out,
+            scratch=scratch,
+            inputs={name: self._tree(each) for name, each in inputs.items() if name},
+            files=step.files,
+            env=step.env,
+            outputs=step.outputs,
+            overlays=step.overlays,
+            cores=self.cores,
+            timeout=step.timeout,
+            keep_failed=self.keep_failed,
+        )
+
+    def _tree(self, realisation: Realisation) -> Tree:
+        return self.store.objects.tree(realisation.object.path)
+
+    def _register(
+        self,
+        step: Build,
+        derivation: Derivation,
+        inputs: Mapping[str, Realisation],
+        out: Path,
+        result: BuildResult,
+    ) -> dict[str, ObjectInfo]:
+        written = set(os.listdir(out))
+        missing = [name for name in step.outputs if name not in written and name not in result.overlays]
+        if missing:
+            raise CcError(
+                "output-missing",
+                f"{step.name} ended well but did not write /out/{missing[0]}",
+                where=step.where or None,
+                hint=f"the builder must create it; `ccstore log {step.name}` shows what it did",
+            )
+        extra = sorted(written - set(step.outputs))
+        if extra:
+            raise CcError(
+                "output-invalid",
+                f"{step.name} wrote /out/{extra[0]}, which is no output of it",
+                where=step.where or None,
+                hint=f"its outputs are {', '.join(step.outputs)}: name it among them or do not write it",
+            )
+        objects: dict[str, ObjectInfo] = {}
+        for output in step.outputs:
+            name = derivation.object_name(output)
+            if output in result.overlays:
+                base = inputs[step.overlays[output]].object.path
+                objects[output] = self.session.register_overlay(base, result.overlays[output], name)
+            else:
+                objects[output] = self.session.register(out / output, name)
+        return objects
+
+    def _record(
+        self,
+        name: str,
+        derivation: AnyDerivation,
+        objects: Mapping[str, ObjectInfo],
+        inputs: list[Realisation],
+        executor: str,
+        started: float | None = None,
+    ) -> Outputs:
+        """Writes the realisations down; with `started`, the run too (a build has done that itself)."""
+        outputs = {
+            output: Realisation(
+                id=OutputId(derivation.id, output),
+                object=info,
+                inputs=tuple(dict.fromkeys(each.id for each in inputs)),
+                executor=executor,
+                purity=worst([each.purity for each in inputs]),
+            )
+            for output, info in objects.items()
+        }
+        self._note_difference(name, outputs)
+        self.store.realisations.record(derivation, list(outputs.values()))
+        if started is not None:
+            seconds = time.monotonic() - started
+            self.store.history.record(
+                Run(name, derivation.id, seconds, 0.0, 0, "built", executor, int(time.time()))
+            )
+        return outputs
+
+    def _note_difference(self, name: str, outputs: Outputs) -> None:
+        """A rebuild (its object was collected) that gives something else is news."""
+        for output, now in outputs.items():
+            before = self.store.realisations.get(now.id)
+            if before and before.object.nar_hash != now.object.nar_hash:
+                message = f"{name}^{output} is not reproducible: it was {before.object.path}"
+                self.sink(Noted(f"{message}, now it is {now.object.path}", name, warning=True))
+
+    def _remember(
+        self, name: str, derivation: Derivation, started: float, result: BuildResult, log: BuildLog
+    ) -> None:
+        self.store.history.record(
+            Run(
+                name,
+                derivation.id,
+                time.monotonic() - started,
+                result.cpu_seconds,
+                log.lines,
+                result.outcome,
+                self.executor.name,
+                int(time.time()),
+            )
+        )
+
+    def _keep(self, scratch: Path, derivation: Derivation) -> Path:
+        kept = self.store.root / "failed" / f"{derivation.id[:16]}-{os.getpid()}-{time.time_ns():x}"
+        kept.parent.mkdir(exist_ok=True)
+        scratch.rename(kept)
+        return kept

@@ -1,0 +1,185 @@
+"""A project and its store, opened together: the Python API under every verb of the command line.
+
+with Workspace.open(Path.cwd()) as work:
+    [(ref, realisation)] = work.realize(["kernel"], sink=print).items()
+    print(work.store.objects.path(realisation.object.path))
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+from ccstore.build import evaluation
+from ccstore.build.plan import History, Planned, plan
+from ccstore.build.realize import realize
+from ccstore.build.resolve import Resolved, resolve
+from ccstore.build.runner import Runner
+from ccstore.codec.nar import hash_path
+from ccstore.errors import CcError
+from ccstore.events import Sink, ignore
+from ccstore.executor.sandbox import Sandbox
+from ccstore.fetch.mirrors import Mirrors
+from ccstore.model.derivation import AnyDerivation
+from ccstore.model.graph import Graph, Local, Ref
+from ccstore.model.objects import ObjectInfo
+from ccstore.model.realisation import Realisation
+from ccstore.model.storepath import StorePath
+from ccstore.ports import Cancel, Executor
+from ccstore.recipe.lower import lower
+from ccstore.recipe.project import Project, UserConfig, load_project, load_user_config
+from ccstore.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to realise. `jobs` builds at once, `cores` make jobs in each; None asks the configuration, then the host."""
+
+    jobs: int | None = None
+    cores: int | None = None
+    keep_failed: bool = False
+    executor: str | None = None
+
+
+@dataclass
+class Workspace:
+    """One project, evaluated as it is now, and the store it builds into."""
+
+    project: Project
+    user: UserConfig
+    store: Store
+    began: int
+    _contents: dict[Path, ObjectInfo] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, project_root: Path, store_root: Path) -> Workspace:
+        """Raises CcError for a recipe that is wrong and for a store that cannot be used."""
+        store = Store.open(store_root)
+        began = evaluation.clock(str(store_root))
+        return cls(load_project(project_root), load_user_config(os.environ), store, began)
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.store.close()
+
+    @cached_property
+    def graph(self) -> Graph:
+        return lower(self.project)
+
+    @cached_property
+    def mirrors(self) -> Mirrors:
+        return Mirrors.from_host(os.environ, self.user.mirrors, self.project.config.mirrors)
+
+    def find(self, targets: list[str]) -> list[Ref]:
+        return [self.graph.find(target) for target in targets]
+
+    def local_content(self, step: Local) -> ObjectInfo:
+        """The NAR hash of a file or folder of the project as it is now, read once in a run."""
+        if step.path not in self._contents:
+            try:
+                nar_hash, nar_size = hash_path(step.path)
+            except FileNotFoundError as error:
+                message = f"{step.path} does not exist"
+                raise CcError("file-missing", message, where=step.where or None) from error
+            path = StorePath.of_content(step.object_name, nar_hash)
+            self._contents[step.path] = ObjectInfo(path, nar_hash, nar_size)
+        known = self._contents[step.path]
+        path = StorePath.of_content(step.object_name, known.nar_hash)
+        return ObjectInfo(path, known.nar_hash, known.nar_size)
+
+    def resolve(self, targets: list[Ref]) -> dict[str, Resolved]:
+        return resolve(self.graph, targets, self.local_content, self.store.realisations.get)
+
+    def plan(self, targets: list[Ref]) -> list[Planned]:
+        history = History(self._last_seconds, self._last_derivation)
+        return plan(self.graph, targets, self.resolve(targets), self.store.objects.has, history)
+
+    def realised(self, target: Ref) -> Realisation | None:
+        """What `target` gives as the recipe is now, if that has been made and is still here."""
+        known = self.resolve([target])[target.step].outputs.get(target.output)
+        return known if known and self.store.objects.has(known.object.path) else None
+
+    def realize(
+        self,
+        targets: list[str],
+        *,
+        sink: Sink = ignore,
+        options: Options | None = None,
+        cancel: Cancel | None = None,
+    ) -> Mapping[Ref, Realisation]:
+        """Makes the targets exist, in order, and roots each under its name."""
+        options = options or Options()
+        refs = self.find(targets)
+        with self.store.session() as session:
+            runner = Runner(
+                store=self.store,
+                session=session,
+                executor=self.executor(options.executor),
+                mirrors=self.mirrors,
+                sink=sink,
+                cancel=cancel or Cancel(),
+                cores=options.cores or self.project.config.cores or os.cpu_count() or 1,
+                keep_failed=options.keep_failed,
+            )
+            jobs = options.jobs or self.project.config.jobs or 2
+            found = realize(self.graph, refs, runner, self.local_content, jobs)
+            for target, ref in zip(targets, refs, strict=True):
+                self._root(target, found[ref])
+        for target, ref in zip(targets, refs, strict=True):
+            self._remember(target, ref, found[ref])
+        return found
+
+    def executor(self, name: str | None = None) -> Executor:
+        wanted = name or self.project.config.executor
+        if wanted != "sandbox":
+            raise CcError(
+                "usage",
+                f"this version has no executor {wanted!r}",
+                hint="use --executor sandbox (the default)",
+            )
+        return Sandbox()
+
+    def root_name(self, target: str) -> str:
+        return f"{self.project.config.project}/{target}"
+
+    def _root(self, target: str, realisation: Realisation) -> None:
+        self.store.roots.add(self.root_name(target), realisation.object.path, realisation.id)
+
+    def _remember(self, target: str, ref: Ref, realisation: Realisation) -> None:
+        read = [*map(str, self.project.files_read), *map(str, self.project.dirs_listed)]
+        for step in self.graph.closure(ref):
+            if isinstance(step, Local):
+                read += _files_of(step.path)
+        evaluation.record(
+            str(self.store.root),
+            str(self.project.root),
+            target,
+            realisation.object.path.base,
+            self.root_name(target),
+            self.began,
+            list(dict.fromkeys(read)),
+        )
+
+    def _last_seconds(self, step: str) -> float | None:
+        last = self.store.history.last(step)
+        return last.seconds if last else None
+
+    def _last_derivation(self, step: str) -> AnyDerivation | None:
+        last = self.store.history.last(step)
+        return self.store.realisations.derivation(last.derivation) if last else None
+
+
+def _files_of(path: Path) -> Iterator[str]:
+    """The path itself and, for a folder, everything in it."""
+    yield str(path)
+    if path.is_dir() and not path.is_symlink():
+        for folder, folders, files in os.walk(path):
+            yield from (os.path.join(folder, name) for name in (*folders, *files))

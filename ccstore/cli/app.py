@@ -1,0 +1,108 @@
+"""The command line as a whole: the group of verbs, and how every failure is shown."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+
+import click
+
+from ccstore.errors import CcError
+
+# in the order of the help text; each is a module of this package with a command of the same name
+VERBS = ("realize plan path list show graph log gc root verify hash lock schema doctor init").split()
+EPILOG = "TARGET is a recipe (kernel), a step of one (kernel.config) or an output (kernel^dev)."
+
+
+class Verbs(click.Group):
+    """Imports a verb's module when the verb is used: most commands need few of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return VERBS
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command = importlib.import_module(f"ccstore.cli.{cmd_name}").command
+        return command if isinstance(command, click.Command) else None
+
+
+@click.group(
+    cls=Verbs,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="ccstore")
+@click.option("-C", "directory", metavar="DIR", type=click.Path(), help="Run as if started in DIR.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
+def cli(directory: str | None, debug: bool) -> None:
+    """Guest kernels and immutable guest images as reproducible, content-addressed derivations."""
+    if directory:
+        try:
+            os.chdir(directory)
+        except OSError as error:
+            raise CcError("file-missing", f"cannot enter {directory}: {error.strerror}") from error
+
+
+def run(argv: list[str]) -> int:
+    """Runs one command line and returns its exit status (DESIGN, rule 18)."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        cli.main(argv, prog_name="ccstore", standalone_mode=False)
+    except CcError as error:
+        show_error(error)
+        return error.exit_status
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        show_error(_usage_error(error))
+        return 2
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        return _internal(error, debug="--debug" in argv)
+    return 0
+
+
+def show_error(error: CcError) -> None:
+    """Prints an error: what happened, where, the details, and what to do next."""
+    lines = [f"error: {error.message} [{error.code}]"]
+    if error.where:
+        lines.append(f"  at {error.where}")
+    lines += [f"  | {line}" for line in error.details]
+    if error.hint:
+        lines.append(f"  next: {error.hint}")
+    print("\n".join(lines), file=sys.stderr)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _usage_error(error: click.ClickException) -> CcError:
+    context = getattr(error, "ctx", None)
+    hint = (
+        f"`{context.command_path} --help` shows the usage" if context else "`ccstore --help` shows the usage"
+    )
+    return CcError("usage", error.format_message(), hint=hint)
+
+
+def _internal(error: Exception, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    show_error(
+        CcError(
+            "internal",
+            f"{type(error).__name__}: {error}",
+            hint="this is a defect of ccstore: `ccstore --debug …` shows the traceback to report",
+        )
+    )
+    return 1

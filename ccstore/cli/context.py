@@ -1,0 +1,58 @@
+"""What every verb starts from: the project and the store of the folder it runs in, and the options they share."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ccstore.build.locate import find_project, find_store, require_project
+from ccstore.build.workspace import Workspace
+from ccstore.store.store import Store
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+targets_argument = click.argument("targets", metavar="TARGET…", nargs=-1, required=True)
+target_argument = click.argument("target", metavar="TARGET")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+store_option = click.option(
+    "--store",
+    metavar="DIR",
+    help="The store to use (default: CCSTORE_STORE, the project's store/, the user's).",
+)
+
+
+def open_workspace(store: str | None) -> Workspace:
+    """The project around the current folder with its store. Raises `no-project` where there is none."""
+    project = require_project(".")
+    return Workspace.open(Path(project), Path(find_store(project, store, os.environ)))
+
+
+def open_store(store: str | None) -> Store:
+    """The store alone, for verbs that need no project."""
+    return Store.open(Path(find_store(find_project("."), store, os.environ)))
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def size(count: int | float) -> str:
+    """Bytes as people read them: 1.3 GB (decimal units, as in the manifests of registries)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 8 s, 3 min 21 s, 2 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,80 @@
+"""`ccstore realize`: makes targets exist and prints their store paths."""
+
+from __future__ import annotations
+
+import click
+
+from ccstore.build.workspace import Options, Workspace
+from ccstore.cli.console import progress
+from ccstore.cli.context import json_option, open_workspace, print_json, store_option, targets_argument
+from ccstore.cli.plan import print_plan
+from ccstore.model.realisation import Realisation
+from ccstore.ports import Cancel
+
+
+@click.command("realize")
+@targets_argument
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", help="Builds at once (default: 2).")
+@click.option(
+    "--cores", type=click.IntRange(1), metavar="N", help="Make jobs in each build (default: all cores)."
+)
+@click.option("--no-substitute", is_flag=True, help="Build even what a binary cache could give.")
+@click.option("--keep-failed", is_flag=True, help="Keep the folder of a build that fails.")
+@click.option("--executor", type=click.Choice(["sandbox", "docker", "remote"]), help="Where builds run.")
+@click.option("--verbose", "-v", is_flag=True, help="Print the builds' output as it comes.")
+@json_option
+@store_option
+def command(
+    targets: tuple[str, ...],
+    dry_run: bool,
+    jobs: int | None,
+    cores: int | None,
+    no_substitute: bool,
+    keep_failed: bool,
+    executor: str | None,
+    verbose: bool,
+    as_json: bool,
+    store: str | None,
+) -> None:
+    """Make TARGET exist and print its store path, one a line.
+
+    Whatever is already in the store is used as it is; the rest is fetched and built. Each target becomes a
+    GC root of its name, so that `ccstore gc` keeps it.
+
+    \b
+    ccstore realize kernel                  the kernel, with everything it needs
+    ccstore realize kernel.config           only its configuration
+    ccstore realize kernel^dev --cores 8    its headers, with eight make jobs
+    """
+    with open_workspace(store) as work:
+        if dry_run:
+            print_plan(work, list(targets), as_json=as_json)
+            return
+        cancel = Cancel()
+        options = Options(jobs=jobs, cores=cores, keep_failed=keep_failed, executor=executor)
+        with progress(verbose=verbose) as sink:
+            found = work.realize(list(targets), sink=sink, options=options, cancel=cancel)
+        refs = work.find(list(targets))
+        if as_json:
+            print_json([as_value(work, name, found[ref]) for name, ref in zip(targets, refs, strict=True)])
+        else:
+            for ref in refs:
+                click.echo(str(work.store.objects.path(found[ref].object.path)))
+
+
+def as_value(work: Workspace, target: str, realisation: Realisation) -> dict[str, object]:
+    """A realised target as JSON: the physical path, the logical one, and what made it."""
+    info = realisation.object
+    return {
+        "target": target,
+        "path": str(work.store.objects.path(info.path)),
+        "storePath": info.path.logical,
+        "narHash": info.nar_hash.sri,
+        "narSize": info.nar_size,
+        "derivation": realisation.id.derivation,
+        "output": realisation.id.output,
+        "origin": realisation.origin,
+        "executor": realisation.executor,
+        "purity": realisation.purity,
+    }

@@ -1,0 +1,79 @@
+"""`ccstore show`: derivations as JSON."""
+
+from __future__ import annotations
+
+import click
+
+from ccstore.build.resolve import Resolved
+from ccstore.build.workspace import Workspace
+from ccstore.cli.context import open_workspace, print_json, store_option, target_argument
+from ccstore.cli.realize import as_value
+from ccstore.model.derivation import Derivation, FixedOutput
+from ccstore.model.graph import Build, Fetch, UrlSource
+
+
+@click.command("show")
+@target_argument
+@click.option("--recursive", "-r", is_flag=True, help="With every step behind it, inputs first.")
+@store_option
+def command(target: str, recursive: bool, store: str | None) -> None:
+    """Print TARGET's derivation as JSON: what identifies it, its inputs and what it gave.
+
+    A derivation is null while the content of an input is not known yet.
+
+    \b
+    ccstore show kernel.config
+    ccstore show -r kernel | jq -r '.[].id'
+    """
+    with open_workspace(store) as work:
+        ref = work.graph.find(target)
+        resolved = work.resolve([ref])
+        chosen = list(resolved.values()) if recursive else [resolved[ref.step]]
+        print_json([_value(work, each) for each in chosen])
+
+
+def _value(work: Workspace, here: Resolved) -> dict[str, object]:
+    return {
+        "step": here.step.name,
+        "recipe": here.step.where or None,
+        "id": here.derivation.id if here.derivation else None,
+        "derivation": _derivation(here),
+        "source": _source(here),
+        "inputs": {name: f"{ref.step}^{ref.output}" for name, ref in here.step.inputs.items()}
+        if isinstance(here.step, Build)
+        else {},
+        "outputs": {
+            output: as_value(work, f"{here.step.name}^{output}", realisation)
+            | {"present": work.store.objects.has(realisation.object.path)}
+            for output, realisation in here.outputs.items()
+        },
+    }
+
+
+def _derivation(here: Resolved) -> dict[str, object] | None:
+    derivation = here.derivation
+    if isinstance(derivation, FixedOutput):
+        return {"name": derivation.name, "method": derivation.method, "sha256": derivation.sha256.sri}
+    if not isinstance(derivation, Derivation):
+        return None
+    return {
+        "name": derivation.name,
+        "platform": derivation.platform,
+        "policy": derivation.policy,
+        "argv": list(derivation.argv),
+        "root": derivation.root.sri if derivation.root else None,
+        "inputs": {name: digest.sri for name, digest in derivation.inputs.items()},
+        "env": dict(derivation.env),
+        "files": dict(derivation.files),
+        "outputs": list(derivation.outputs),
+        "overlays": dict(derivation.overlays),
+    }
+
+
+def _source(here: Resolved) -> dict[str, object] | None:
+    if not isinstance(here.step, Fetch):
+        return None
+    source = here.step.source
+    if isinstance(source, UrlSource):
+        return {"urls": list(source.urls), "size": source.size}
+    return {"git": source.url, "commit": source.commit, "paths": list(source.paths)}

@@ -1,0 +1,58 @@
+"""What the README promises of the code itself: the checks that need no review."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from ccstore.errors import EXIT_STATUS
+
+ROOT = Path(__file__).parent.parent
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_imports_point_down() -> None:
+    found = subprocess.run(
+        [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout
+
+
+def test_types_are_strict() -> None:
+    found = _run("mypy")
+    assert found.returncode == 0, found.stdout
+
+
+def test_style() -> None:
+    found = _run("ruff", "check", ".")
+    assert found.returncode == 0, found.stdout
+    found = _run("ruff", "format", "--check", ".")
+    assert found.returncode == 0, found.stdout
+
+
+def test_every_code_that_is_raised_has_an_exit_status() -> None:
+    raised: set[str] = set()
+    for file in (ROOT / "ccstore").rglob("*.py"):
+        raised |= set(re.findall(r"CcError\(\s*\"([a-z-]+)\"", file.read_text()))
+    assert raised
+    assert raised - set(EXIT_STATUS) == set()
+
+
+def test_a_no_op_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from ccstore.cli.main import _cached_answer; _cached_answer(['realize', 'kernel']);"
+        "print(*sorted(set(sys.modules) & {'pydantic', 'yaml', 'click', 'sqlite3', 'httpx', 'rich', 'asyncio'}))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
