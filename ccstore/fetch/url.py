@@ -1,0 +1,215 @@
+"""Downloads of flat files with a known hash.
+
+Alternatives are tried in the recipe's order, each with its mirrors in theirs. One URL is tried again, with a
+growing and randomly shortened pause, as long as its failures are transient; a missing file, a wrong hash and a
+server that sends nothing lead to the next URL at once. What has arrived is kept between attempts, URLs and runs:
+any mirror may continue it, because only the hash of the whole decides.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ccstore.errors import CcError
+from ccstore.events import Noted, Sink
+from ccstore.fetch.mirrors import Mirrors
+from ccstore.fetch.partial import Partial, check
+from ccstore.fetch.transfer import (
+    Line,
+    Meter,
+    TransferError,
+    Wanted,
+    open_client,
+    redacted,
+    transfer_file,
+    transfer_http,
+)
+from ccstore.model.derivation import FixedOutput
+from ccstore.model.graph import UrlSource
+from ccstore.ports import Cancel
+
+if TYPE_CHECKING:
+    import httpx
+
+    from ccstore.model.hashes import Sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a download tries. Times in seconds, sizes in bytes.
+
+    A URL is given up after `attempts` transient failures in a row; an attempt that brought at least `gain`
+    begins a new row. `jitter` gives numbers from 0 to 1. `max_size` holds for files without a declared size.
+    """
+
+    attempts: int = 4
+    first_pause: float = 0.5
+    longest_pause: float = 30.0
+    connect_timeout: float = 10.0
+    gain: int = 1 << 20
+    max_size: int = 64 << 30
+    jitter: Callable[[], float] = random.random
+    clock: Callable[[], float] = time.monotonic
+
+    def pause(self, failures: int) -> float:
+        """The pause after this many failures in a row: doubled each time, by half at random."""
+        longest = min(self.longest_pause, self.first_pause * 2.0 ** (failures - 1))
+        return float(longest * (0.5 + self.jitter() / 2))
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    url: str
+    failure: TransferError
+
+
+def fetch_url(
+    source: UrlSource,
+    fixed: FixedOutput,
+    to: Path,
+    mirrors: Mirrors,
+    label: str,
+    sink: Sink,
+    cancel: Cancel,
+    *,
+    partial: Path,
+    patience: Patience = Patience(),
+) -> None:
+    """Puts the file with the hash of `fixed` at `to`, mode 0444 or 0555.
+
+    `partial` is where unfinished content is kept (see ccstore.fetch.partial), best on the file system of `to`.
+    Raises `hash-mismatch`, `fetch-stalled`, `fetch-too-large`, `unreachable` (with every URL and its reason),
+    `mirror-unknown`, `disk-full`, `interrupted`.
+    """
+    if fixed.method != "flat":
+        raise CcError("recipe-invalid", f"{label}: a download is identified by the hash of its bytes (flat)")
+    wanted = Wanted(fixed.sha256, source.size, patience.max_size)
+    tried: list[_Tried] = []
+    with Partial(partial, cancel) as content, Line(cancel) as line:
+        if content.size and content.sha256 == fixed.sha256:
+            content.move(to, source.executable)
+            return
+        if source.size is not None and content.size >= source.size:
+            content.restart()
+        with open_client(patience.connect_timeout, source.stall_timeout) as client:
+            download = _Download(client, content, wanted, Meter(label, sink, patience.clock), line, patience)
+            for url in _candidates(source, mirrors):
+                failure = download.get(url)
+                if failure is None:
+                    content.move(to, source.executable)
+                    return
+                tried.append(_Tried(redacted(url), failure))
+                sink(Noted(f"{redacted(url)}: {failure.reason}", label, warning=True))
+    raise _verdict(label, fixed.sha256, tried)
+
+
+def _candidates(source: UrlSource, mirrors: Mirrors) -> list[str]:
+    """Every URL, once. Raises `mirror-unknown` when that leaves nothing to try."""
+    found: dict[str, None] = {}
+    unknown: CcError | None = None
+    for url in source.urls:
+        try:
+            found.update(dict.fromkeys(mirrors.resolve(url)))
+        except CcError as error:
+            if error.code != "mirror-unknown":
+                raise
+            unknown = unknown or error
+    if not found and unknown:
+        raise unknown
+    return list(found)
+
+
+@dataclass(slots=True)
+class _Download:
+    """The attempts at one file."""
+
+    client: httpx.Client
+    content: Partial
+    wanted: Wanted
+    meter: Meter
+    line: Line
+    patience: Patience
+
+    def get(self, url: str) -> TransferError | None:
+        """Tries `url` until it gives the file (None) or is given up."""
+        failures = 0
+        restarted = False
+        while True:
+            before = self.content.size
+            failure = self._attempt(url)
+            if failure is None:
+                return None
+            if failure.got:
+                mixed = self.content.mixed
+                self.content.restart()
+                if mixed and not restarted:  # an earlier answer may be to blame
+                    restarted = True
+                    continue
+            gained = self.content.size - before >= self.patience.gain
+            failures = 1 if gained else failures + 1
+            again = failure.kind == "transient" or (failure.kind == "stalled" and gained)
+            if not again or failures >= self.patience.attempts:
+                return failure
+            if not self._pause(failure, failures):
+                return failure
+
+    def _attempt(self, url: str) -> TransferError | None:
+        check(self.line.cancel, redacted(url))
+        try:
+            if url.startswith("file:"):
+                transfer_file(url, self.content, self.wanted, self.meter, self.line)
+            else:
+                transfer_http(self.client, url, self.content, self.wanted, self.meter, self.line)
+        except TransferError as failure:
+            return failure
+        return None
+
+    def _pause(self, failure: TransferError, failures: int) -> bool:
+        """Waits before the next attempt; False if the server wants more patience than there is."""
+        seconds = self.patience.pause(failures)
+        if failure.retry_after is not None:
+            if failure.retry_after > self.patience.longest_pause:
+                return False
+            seconds = max(seconds, failure.retry_after)
+        self.line.pause(seconds)
+        return True
+
+
+def _verdict(label: str, wanted: Sha256, tried: list[_Tried]) -> CcError:
+    """The error that says what every URL answered."""
+    reasons = tuple(f"{each.url}: {each.failure.reason}" for each in tried)
+    for each in tried:
+        if each.failure.kind == "mismatch":
+            got = each.failure.got
+            return CcError(
+                "hash-mismatch",
+                f"{label}: what {each.url} serves is not what the recipe pins ({each.failure.reason})",
+                hint=f"`ccstore lock {label.partition('.')[0]}` if it was to change, else check the recipe's sha256",
+                details=(f"wanted {wanted.sri}", *((f"got    {got.sri}",) if got else ()), *reasons),
+            )
+    kinds = {each.failure.kind for each in tried}
+    if kinds == {"stalled"}:
+        return CcError(
+            "fetch-stalled",
+            f"{label}: no server sends anything any more",
+            hint="try again (what has arrived is kept), name another mirror, or raise stall_timeout",
+            details=reasons,
+        )
+    if "too-large" in kinds:
+        return CcError(
+            "fetch-too-large",
+            f"{label}: the file is larger than a download may be",
+            hint="declare its `size` in the recipe",
+            details=reasons,
+        )
+    return CcError(
+        "unreachable",
+        f"{label}: none of {len(tried)} URLs gave the file",
+        hint="check the network and the proxy, or add a mirror (CCSTORE_MIRROR_<NAME>) or an alternative URL",
+        details=reasons,
+    )
