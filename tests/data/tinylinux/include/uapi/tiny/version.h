@@ -1,0 +1,6 @@
+#ifndef UAPI_TINY_VERSION_H
+#define UAPI_TINY_VERSION_H
+
+#define TINY_INTERFACE 1
+
+#endif
