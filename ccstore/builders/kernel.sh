@@ -84,19 +84,24 @@ install_dev() {
 
 list_tree() {
 	find . arch/x86 -maxdepth 1 -name 'Makefile*' -print0
-	find include arch/x86/include scripts arch/x86/scripts \( -path scripts/coccinelle -o -path scripts/dtc \
-		-o -path scripts/kconfig -o -path scripts/selinux -o -name .gitignore \) -prune \
-		-o -type f -print0 2>/dev/null || true
+	files_below include arch/x86/include arch/x86/scripts scripts
 }
 
+# .cmd files and objects name the folders of this build, and include/config holds a stamp for each symbol
 list_built() {
 	for each in .config Module.symvers tools/objtool/objtool include/config/auto.conf \
 		include/config/kernel.release; do
 		test ! -e "$each" || printf '%s\0' "$each"
 	done
-	# .cmd files and objects name the folders of this build, and include/config is a stamp for each symbol
-	find include/generated arch/*/include/generated scripts \( -path scripts/kconfig -o -path scripts/dtc \
-		-o -path scripts/selinux -o -name '*.o' -o -name '*.cmd' -o -name '*.d' \) -prune -o -type f -print0
+	files_below include/generated arch/x86/include/generated scripts
+}
+
+files_below() {
+	for each in "$@"; do
+		test ! -d "$each" || find "$each" \( -path scripts/coccinelle -o -path scripts/dtc -o -path scripts/kconfig \
+			-o -path scripts/selinux -o -name '*.o' -o -name '*.cmd' -o -name '*.d' -o -name .gitignore \) -prune \
+			-o -type f -print0
+	done
 }
 
 check_modules
