@@ -18,6 +18,8 @@ PLATFORM = "x86_64-linux"
 # raised whenever the sandbox changes in a way that an output could notice
 SANDBOX_POLICY = 1
 BUILTIN = "builtin:"
+# raised whenever `builtin:debian-tree` would make another tree of the same packages
+DEBIAN_TREE_REVISION = 1
 
 Method = Literal["flat", "nar"]
 
