@@ -72,7 +72,10 @@ class Download(Model):
         default=None, description="Its size in bytes: a longer answer is cut off.", examples=[137945728]
     )
     stall_timeout: Duration = Field(
-        default=30.0, description="How long a server may send nothing.", examples=["45s"]
+        default=30.0,
+        description="How long a server may send nothing.",
+        examples=["45s"],
+        json_schema_extra={"default": "30s"},
     )
 
 
@@ -195,7 +198,7 @@ class KernelRecipe(RecipeBase):
         description="Patches, or folders of them, applied in order; in a folder in the order of their names.",
         examples=["../kernel/patches-6.1"],
     )
-    config: Config = Field(default=Config(), description="The configuration.")
+    config: Config = Field(default_factory=Config, description="The configuration.")
     modules: Flag = Field(default=False, description="Build and install modules too.", examples=["true"])
     localversion: Text = Field(default="", description="Appended to the version.", examples=["-guest"])
     source_date_epoch: Epoch = Field(default=1, description=EPOCH)

@@ -41,6 +41,7 @@ class Model(BaseModel):
         frozen=True,
         alias_generator=lambda name: name.replace("_", "-"),
         arbitrary_types_allowed=True,
+        defer_build=True,  # a project uses some kinds only
     )
 
 
