@@ -1,0 +1,540 @@
+"""Enters a sandbox: namespaces, mounts, exec. Stand-alone: only the standard library, run as
+`python3 -I -S enter.py FD`, where FD is open on a JSON text (see `Spec`). Sandbox policy: README, "The sandbox".
+
+Processes, each the child of the one before:
+
+    ccstore   (a thread that outlives the build: PDEATHSIG follows the thread that forked)
+    outer     makes the namespaces; SIGTERM makes it kill `init` and wait until the whole PID namespace is gone
+    init      PID 1 inside: performs the operations, gives up all privileges, reaps; ends when the builder ends,
+              and the kernel then kills whatever the builder left behind
+    builder   PID 2: the command
+
+Each of the first two asks for SIGKILL when its parent dies, so a `kill -9` of ccstore ends the build as well.
+
+The status pipe (descriptor `status` of the spec) carries JSON lines: `{"ready": true}` when the sandbox is
+complete, or what could not be done: `{"stage": namespaces | operation | privileges | exec, "step": …, "errno": …}`.
+Without such a pipe the same is printed on stderr. Exit status: the builder's, 128 + signal if it was killed, 125
+when the sandbox could not be made, 126 or 127 when the command could not be started.
+"""
+
+# pathlib alone would cost more time than all that this script imports
+# ruff: noqa: PTH101, PTH102, PTH103, PTH112, PTH123, PTH211
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import resource
+import signal
+import stat
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, NoReturn, TypedDict
+
+    class Spec(TypedDict):
+        """What to do. `parent` is the process that must be alive, or null; without `argv` it is a trial."""
+
+        root: str
+        operations: list[list[Any]]
+        argv: list[str]
+        env: dict[str, str]
+        network: bool
+        interactive: bool
+        parent: int | None
+        status: int | None
+
+
+HOSTNAME, DOMAIN = b"ccstore", b"(none)"
+ID = 1000  # user and group inside; outside it is whoever runs ccstore
+# resource limits of the builder: a fixed value, or as much as this host allows
+LIMITS = {"CORE": 0, "NOFILE": 4096, "STACK": 8 << 20, "CPU": None, "FSIZE": None, "DATA": None, "AS": None}
+CANNOT_ENTER, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127
+
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00020000, 0x02000000, 0x04000000
+CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
+# MS_RDONLY to MS_NOEXEC are the same numbers as MOUNT_ATTR_* and ST_*
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
+MS_BIND, MS_REC, MS_PRIVATE, MS_RELATIME = 4096, 16384, 1 << 18, 1 << 21
+KEPT_FLAGS, ST_RELATIME = 1 | 2 | 4 | 8 | 1024 | 2048, 4096
+MNT_DETACH, AT_FDCWD, AT_RECURSIVE = 2, -100, 0x8000
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NAME, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = (
+    1,
+    4,
+    24,
+    15,
+    38,
+    47,
+)
+PR_CAP_AMBIENT_CLEAR_ALL, CAPABILITY_VERSION_3, ADDR_NO_RANDOMIZE = 4, 0x20080522, 0x0040000
+KEYCTL_JOIN_SESSION_KEYRING, SIOCSIFFLAGS, IFF_UP, AF_INET, SOCK_DGRAM = 1, 0x8914, 1, 2, 2
+SYS_MOUNT_SETATTR = 442
+SYS_PIVOT_ROOT, SYS_KEYCTL = {"x86_64": (155, 250), "aarch64": (41, 219)}.get(os.uname().machine, (0, 0))
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check(result: int) -> int:
+    """The result of a C call; raises OSError if it is -1."""
+    if result == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
+    names = (os.fsencode(each) for each in (source, target, kind))
+    check(libc.mount(*names, ctypes.c_ulong(flags), os.fsencode(options)))
+
+
+def write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+
+
+def restrict(target: str, flags: int) -> None:
+    """Adds `flags` to the mount at `target` and to all below it, keeping the flags that they have.
+
+    A user namespace may not take away the flags of mounts that it inherits, so none is cleared.
+    """
+    attributes = (ctypes.c_uint64 * 4)(flags)
+    path = os.fsencode(target)
+    try:
+        check(libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, path, AT_RECURSIVE, attributes, ctypes.c_size_t(32)))
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+        for place in mounts_at(target):  # before Linux 5.12, or filtered in a container
+            now = os.statvfs(place).f_flag
+            kept = now & KEPT_FLAGS | (MS_RELATIME if now & ST_RELATIME else 0)
+            mount("", place, "", MS_REMOUNT | MS_BIND | kept | flags)
+
+
+def mounts_at(target: str) -> Iterator[str]:
+    """The mount at `target` and those below it."""
+    below = os.fsencode(target.rstrip("/") + "/")
+    with open("/proc/self/mountinfo", "rb") as table:
+        places = [line.split()[4] for line in table]
+    for place in dict.fromkeys(places):
+        plain = place.decode("unicode_escape").encode("latin-1")  # blanks are written as \\040
+        if (plain + b"/").startswith(below):
+            yield os.fsdecode(plain)
+
+
+def mount_point(root: str, target: str, folder: bool) -> str:
+    """The path of `target` on the host, made if it is not there; no link on the way is followed."""
+    path = root
+    parts = [part for part in target.split("/") if part]
+    for i, part in enumerate(parts):
+        path = f"{path}/{part}"
+        want = folder or i < len(parts) - 1
+        try:
+            mode = os.lstat(path).st_mode
+        except FileNotFoundError:
+            if want:
+                os.mkdir(path, 0o755)
+            else:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+        else:
+            if stat.S_ISLNK(mode) or stat.S_ISDIR(mode) != want:
+                raise NotADirectoryError(errno.ENOTDIR, f"not a real {'folder' if want else 'file'}", path)
+    return path
+
+
+class Operation:
+    """One step in making the sandbox's file system. Targets are paths inside, sources paths of the host."""
+
+    def execute(self, root: str) -> None:
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """The step as a person would type it."""
+        raise NotImplementedError
+
+    def data(self) -> list[Any]:
+        return [type(self).__name__, *vars(self).values()]
+
+
+class Bind(Operation):
+    """Shows a file or folder of the host, with all that is mounted below it."""
+
+    def __init__(self, source: str, target: str, writable: bool = False) -> None:
+        self.source, self.target, self.writable = source, target, writable
+
+    def execute(self, root: str) -> None:
+        target = mount_point(root, self.target, os.path.isdir(self.source))
+        mount(self.source, target, "", MS_BIND | MS_REC)
+        restrict(target, MS_NOSUID | MS_NODEV | (0 if self.writable else MS_RDONLY))
+
+    def describe(self) -> str:
+        return f"mount --rbind -o nosuid,nodev{'' if self.writable else ',ro'} {self.source} {self.target}"
+
+
+class Device(Operation):
+    """A device node of the host: making one is not allowed in a user namespace."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def execute(self, root: str) -> None:
+        mount(f"/dev/{self.name}", mount_point(root, f"dev/{self.name}", False), "", MS_BIND)
+
+    def describe(self) -> str:
+        return f"mount --bind /dev/{self.name} /dev/{self.name}"
+
+
+class FileSystem(Operation):
+    """A new file system of the kernel: tmpfs, proc or devpts."""
+
+    def __init__(self, kind: str, target: str, options: str = "") -> None:
+        self.kind, self.target, self.options = kind, target, options
+
+    def execute(self, root: str) -> None:
+        flags = (
+            MS_NOSUID
+            | (0 if self.kind == "devpts" else MS_NODEV)
+            | (MS_NOEXEC if self.kind != "tmpfs" else 0)
+        )
+        mount(self.kind, mount_point(root, self.target, True), self.kind, flags, self.options)
+
+    def describe(self) -> str:
+        return f"mount -t {self.kind} -o {self.options or 'defaults'} {self.kind} {self.target}"
+
+
+class Freeze(Operation):
+    """Makes one mount, and none below it, read-only."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def execute(self, root: str) -> None:
+        target = mount_point(root, self.target, True)
+        mount("", target, "", MS_REMOUNT | MS_BIND | MS_RDONLY | os.statvfs(target).f_flag & KEPT_FLAGS)
+
+    def describe(self) -> str:
+        return f"mount -o remount,bind,ro {self.target}"
+
+
+class Overlay(Operation):
+    """Layers of folders; what is changed goes to `upper`, or nothing can be changed if that is empty.
+
+    The builder owns the files but has no capabilities, so a folder of mode 0555 would stop it from patching.
+    Letting overlayfs copy up and chmod every folder costs more than making the same folders in `upper`
+    beforehand: a folder in both layers is merged. Layers are named by descriptor, so that no path of the host
+    needs quoting or shows up in the sandbox's mount table.
+    """
+
+    def __init__(self, target: str, layers: list[str], upper: str = "", work: str = "") -> None:
+        self.target, self.layers, self.upper, self.work = target, layers, upper, work
+
+    def execute(self, root: str) -> None:
+        target = mount_point(root, self.target, True)
+        layers = ":".join(self._name(layer) for layer in self.layers)
+        options = f"userxattr,lowerdir={layers}"
+        if self.upper:
+            copy_folders(self.layers[0], self.upper)
+            options += f",upperdir={self._name(self.upper)},workdir={self._name(self._new_work())}"
+        mount("overlay", target, "overlay", MS_NOSUID | MS_NODEV | (0 if self.upper else MS_RDONLY), options)
+
+    def _name(self, folder: str) -> str:
+        return f"/proc/self/fd/{os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)}"
+
+    def _new_work(self) -> str:
+        """An empty work folder each time: overlayfs refuses one that another mount left."""
+        os.makedirs(self.work, exist_ok=True)
+        path = f"{self.work}/{len(os.listdir(self.work))}"
+        os.mkdir(path)
+        return path
+
+    def describe(self) -> str:
+        upper = f",upperdir={self.upper},workdir={self.work}" if self.upper else ""
+        return f"mount -t overlay -o userxattr,lowerdir={':'.join(self.layers)}{upper} overlay {self.target}"
+
+
+def copy_folders(source: str, target: str) -> None:
+    """Makes each folder below `source` in `target` too, without files, and writable."""
+    pending = [""]
+    while pending:
+        here = pending.pop()
+        with os.scandir(source + here) as entries:
+            names = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
+        for name in names:
+            path = f"{here}/{name}"
+            try:
+                os.mkdir(target + path, 0o755)
+            except FileExistsError:
+                continue  # a kept failed build is entered again: what it did stays
+            pending.append(path)
+
+
+class Link(Operation):
+    def __init__(self, text: str, path: str) -> None:
+        self.text, self.path = text, path
+
+    def execute(self, root: str) -> None:
+        os.symlink(self.text, f"{root}/{self.path.lstrip('/')}")
+
+    def describe(self) -> str:
+        return f"ln -s {self.text} {self.path}"
+
+
+class Text(Operation):
+    """A small read-only file."""
+
+    def __init__(self, path: str, text: str) -> None:
+        self.path, self.text = path, text
+
+    def execute(self, root: str) -> None:
+        path = mount_point(root, self.path, False)
+        os.chmod(path, 0o644)
+        write(path, self.text)
+        os.chmod(path, 0o444)
+        os.utime(path, (1, 1))  # as in the store
+
+    def describe(self) -> str:
+        return f"write {len(self.text)} characters to {self.path}"
+
+
+class Setting(Operation):
+    """A kernel setting of the new namespaces."""
+
+    def __init__(self, path: str, value: str) -> None:
+        self.path, self.value = path, value
+
+    def execute(self, root: str) -> None:
+        write(f"{root}/{self.path.lstrip('/')}", self.value)
+
+    def describe(self) -> str:
+        return f"echo {self.value} > {self.path}"
+
+
+OPERATIONS = {
+    each.__name__: each for each in (Bind, Device, FileSystem, Freeze, Overlay, Link, Text, Setting)
+}
+
+
+class RefusedError(Exception):
+    """The system did not allow a step."""
+
+    def __init__(self, stage: str, step: str, error: OSError) -> None:
+        super().__init__(f"{step}: {error}")
+        self.stage, self.step, self.error = stage, step, error
+
+
+def attempt(stage: str, step: str, action: Callable[[], object]) -> None:
+    try:
+        action()
+    except OSError as error:
+        raise RefusedError(stage, step, error) from error
+
+
+def die_with_parent() -> None:
+    check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+
+
+def enter_namespaces(network: bool) -> None:
+    """New namespaces of every kind, in which this process has all capabilities, for one user and one group."""
+    user, group = os.geteuid(), os.getegid()
+    if user == 0:
+        attempt("namespaces", "setgroups", lambda: os.setgroups([]))
+    flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP
+    attempt("namespaces", "unshare", lambda: check(libc.unshare(flags | (0 if network else CLONE_NEWNET))))
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{ID} {user} 1"), ("gid_map", f"{ID} {group} 1")):
+        attempt("namespaces", f"write /proc/self/{name}", lambda: write(f"/proc/self/{name}", text))  # noqa: B023
+    attempt("namespaces", "make mounts private", lambda: mount("", "/", "", MS_REC | MS_PRIVATE))
+    attempt("namespaces", "sethostname", lambda: check(libc.sethostname(HOSTNAME, len(HOSTNAME))))
+    attempt("namespaces", "setdomainname", lambda: check(libc.setdomainname(DOMAIN, len(DOMAIN))))
+    if not network:
+        attempt("namespaces", "ip link set lo up", loopback_up)
+
+
+def loopback_up() -> None:
+    plug = check(libc.socket(AF_INET, SOCK_DGRAM, 0))
+    try:
+        fcntl.ioctl(
+            plug, SIOCSIFFLAGS, b"lo".ljust(16, b"\0") + IFF_UP.to_bytes(2, sys.byteorder) + bytes(22)
+        )
+    finally:
+        os.close(plug)
+
+
+def make_root(root: str, operations: list[list[Any]]) -> None:
+    for kind, *values in operations:
+        operation = OPERATIONS[kind](*values)
+        attempt("operation", operation.describe(), lambda: operation.execute(root))  # noqa: B023
+
+
+def pivot(root: str) -> None:
+    """`root` becomes `/`, and the host's file systems are let go (pivot_root(2), "pivot_root(".", ".")")."""
+    os.chdir(root)
+    check(libc.syscall(SYS_PIVOT_ROOT, b".", b"."))
+    check(libc.umount2(b".", MNT_DETACH))
+    os.chdir("/")
+
+
+def give_up_privileges() -> None:
+    """No capability is left, and none can be had again; `init` cannot be traced or read by the builder."""
+    for capability in range(64):
+        if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == -1:
+            break  # EINVAL: this kernel knows no more of them
+    check(libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
+    header, nothing = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+    check(libc.capset(header, nothing))
+    check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    check(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+    # the session keyring is the caller's; where keyctl is filtered the builder cannot reach it either
+    libc.syscall(SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, None)
+
+
+def calm() -> None:
+    """Fixes what a process inherits besides its environment: signals, limits, umask, address layout."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.umask(0o022)
+    for name in LIMITS:
+        limit = getattr(resource, f"RLIMIT_{name}")
+        hard = resource.getrlimit(limit)[1]
+        wanted = LIMITS[name]
+        soft = hard if wanted is None or -1 < hard < wanted else wanted
+        resource.setrlimit(limit, (soft, hard if name == "STACK" else soft))
+    check(libc.personality(ADDR_NO_RANDOMIZE))
+
+
+def take_terminal() -> None:
+    """The command leads the terminal's foreground group, so that a shell has job control."""
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    os.setpgid(0, 0)
+    if os.isatty(0):
+        os.tcsetpgrp(0, os.getpid())
+
+
+def leave_terminal() -> None:
+    os.setsid()
+    nowhere = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(nowhere, 0)
+
+
+def become_builder(spec: Spec, report: Report) -> NoReturn:
+    attempt("privileges", "session", take_terminal if spec["interactive"] else leave_terminal)
+    attempt("privileges", "chdir", lambda: os.chdir(spec["env"].get("HOME", "/")))
+    attempt("privileges", "signals and limits", calm)
+    os.closerange(3, report.keep)
+    os.closerange(max(3, report.keep + 1), 1 << 20)
+    report.send({"ready": True})
+    command = spec["argv"]
+    try:
+        os.execvpe(command[0], command, spec["env"])  # noqa: S606
+    except OSError as error:
+        report.send({"stage": "exec", "step": command[0], "errno": error.errno})
+        os._exit(NOT_FOUND if error.errno == errno.ENOENT else CANNOT_EXECUTE)
+
+
+def hide_command_line() -> None:
+    """Overwrites this process's arguments, which `ps` would show: they hold paths of the host."""
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end (proc(5)), less two before the ")"
+    ctypes.memset(start, 0, end - start)
+    ctypes.memmove(start, b"init", 4)
+    check(libc.prctl(PR_SET_NAME, b"init", 0, 0, 0))
+
+
+def run_init(spec: Spec, report: Report, life: int) -> NoReturn:
+    die_with_parent()
+    os.set_blocking(life, False)
+    try:
+        os.read(life, 1)
+        os._exit(CANNOT_ENTER)  # end of file: the parent died before it was asked for the signal
+    except BlockingIOError:
+        os.close(life)
+    attempt("privileges", "hide the command line", hide_command_line)
+    make_root(spec["root"], spec["operations"])
+    attempt("privileges", f"pivot_root to {spec['root']}", lambda: pivot(spec["root"]))
+    attempt("privileges", "drop capabilities", give_up_privileges)
+    if not spec["argv"]:
+        os._exit(0)
+    builder = os.fork()
+    if builder == 0:
+        guarded(report, lambda: become_builder(spec, report))
+    report.close()
+    while True:
+        ended, status = os.wait()
+        if ended == builder:
+            os._exit(exit_status(status))
+
+
+def exit_status(status: int) -> int:
+    """The wait status as a shell gives it: 128 + signal for a process that was killed."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+class Report:
+    """Where the caller learns how it went."""
+
+    def __init__(self, fd: int | None) -> None:
+        self.keep = -1 if fd is None else fd
+        if fd is not None:
+            os.set_inheritable(fd, False)
+
+    def send(self, message: dict[str, Any]) -> None:
+        if self.keep >= 0:
+            os.write(self.keep, json.dumps(message).encode() + b"\n")
+        elif "ready" not in message:
+            print(f"enter: {message['step']}: {os.strerror(message['errno'] or 0)}", file=sys.stderr)
+
+    def close(self) -> None:
+        if self.keep >= 0:
+            os.close(self.keep)
+
+
+def guarded(report: Report, action: Callable[[], NoReturn]) -> NoReturn:
+    """Runs `action` in a forked child: whatever happens, the child never returns into its parent's code."""
+    try:
+        action()
+    except RefusedError as refused:
+        report.send({"stage": refused.stage, "step": refused.step, "errno": refused.error.errno})
+    except BaseException as defect:
+        report.send({"stage": "internal", "step": repr(defect), "errno": None})
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(CANNOT_ENTER)
+
+
+def run_outer(spec: Spec, report: Report) -> NoReturn:
+    die_with_parent()
+    os.umask(0o022)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    enter_namespaces(spec["network"])
+    die_with_parent()  # a change of credentials takes it back
+    if spec["parent"] is not None and os.getppid() != spec["parent"]:
+        os._exit(CANNOT_ENTER)
+    life, alive = os.pipe()
+    init = os.fork()
+    if init == 0:
+        os.close(alive)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        guarded(report, lambda: run_init(spec, report, life))
+    os.close(life)
+    report.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(init, signal.SIGKILL))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    os._exit(exit_status(os.waitpid(init, 0)[1]))
+
+
+def main() -> NoReturn:
+    with open(int(sys.argv[1]), encoding="utf-8") as source:
+        spec: Spec = json.load(source)
+    report = Report(spec["status"])
+    guarded(report, lambda: run_outer(spec, report))
+
+
+if __name__ == "__main__":
+    main()

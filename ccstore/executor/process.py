@@ -1,0 +1,106 @@
+"""One run of `enter`, seen from ccstore.
+
+`enter` gets its instructions through an anonymous file and reports through a status pipe; what the build prints
+goes to a pipe that reaches its end when, and only when, every process of the sandbox is gone. SIGTERM to the
+process ends the sandbox; it exits after everything in it is dead. The thread that makes a Process must outlive
+it: the kernel ends the sandbox when that thread ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from typing import IO, Any, Literal
+
+from ccstore.errors import CcError
+from ccstore.executor import enter
+from ccstore.executor.refusal import Refusal
+
+Reason = Literal["timeout", "cancelled"]
+
+
+def interpreter() -> str:
+    """The Python that runs `enter`. Raises `tool-missing`."""
+    found = sys.executable or shutil.which("python3")
+    if not found:
+        raise CcError(
+            "tool-missing", "there is no python3 to make a sandbox with", hint="put python3 on PATH"
+        )
+    return found
+
+
+class Process:
+    """A running sandbox. `spec` is what `enter.Spec` says, less its parent and status pipe."""
+
+    def __init__(self, spec: dict[str, Any], stdout: int | None, interactive: bool = False) -> None:
+        self.reason: Reason | None = None
+        self.exit_status = 0
+        self.cpu_seconds = 0.0
+        self._ended = False
+        self._lock = threading.Lock()
+        self._status, writer = os.pipe()
+        source = os.memfd_create("ccstore-sandbox")
+        try:
+            text = json.dumps({**spec, "parent": os.getpid(), "status": writer})
+            with os.fdopen(os.dup(source), "w", encoding="utf-8") as file:
+                file.write(text)
+            os.lseek(source, 0, os.SEEK_SET)
+            self._popen = subprocess.Popen(
+                [interpreter(), "-I", "-S", enter.__file__, str(source)],
+                stdin=None if interactive else subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=None if interactive else subprocess.STDOUT,
+                bufsize=0,
+                pass_fds=(source, writer),
+                start_new_session=not interactive,
+            )
+        except BaseException:
+            os.close(self._status)
+            raise
+        finally:
+            os.close(source)
+            os.close(writer)
+
+    @property
+    def output(self) -> IO[bytes]:
+        """Stdout and stderr of the build, when `stdout` was a pipe."""
+        assert self._popen.stdout is not None
+        return self._popen.stdout
+
+    def end(self, reason: Reason) -> None:
+        """Ends everything in the sandbox; may be called from any thread, at any time."""
+        with self._lock:
+            if not self._ended:
+                self.reason = self.reason or reason
+                os.kill(self._popen.pid, signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Returns when nothing of the sandbox is left; `exit_status` and `cpu_seconds` are known then."""
+        os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+        with self._lock:
+            self._ended = True
+            _, status, usage = os.wait4(self._popen.pid, 0)
+        self._popen.returncode = os.waitstatus_to_exitcode(status)
+        self.exit_status = enter.exit_status(status)
+        self.cpu_seconds = usage.ru_utime + usage.ru_stime
+        if self._popen.stdout is not None:
+            self._popen.stdout.close()
+        with os.fdopen(self._status, "rb") as file:
+            self._messages: list[dict[str, Any]] = [json.loads(line) for line in file]
+
+    @property
+    def ready(self) -> bool:
+        """After `wait`: whether the sandbox was complete, so that what followed is the command's doing."""
+        return any("ready" in message for message in self._messages)
+
+    def refusal(self) -> Refusal | None:
+        """After `wait`: what the system refused."""
+        for message in self._messages:
+            if "stage" in message:
+                return Refusal(message["stage"], message["step"], message["errno"])
+        return None
