@@ -54,7 +54,8 @@ class Request:
         return f"{self.source.split('-', 2)[-1]}:{self.line}"
 
     def __str__(self) -> str:
-        return _written(self.symbol, self.value)
+        off = self.value == "n"
+        return f"# CONFIG_{self.symbol} is not set" if off else f"CONFIG_{self.symbol}={self.value}"
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,6 @@ class Problem:
     message: str
     chain: tuple[str, ...]
     hint: str
-
-
-def _written(symbol: str, value: str) -> str:
-    return f"# CONFIG_{symbol} is not set" if value == "n" else f"CONFIG_{symbol}={value}"
 
 
 def fail(code: str, message: str, **more: object) -> NoReturn:
@@ -116,13 +113,9 @@ def read_fragment(path: Path) -> dict[str, Request]:
 
 
 def _contradiction(earlier: Request, later: Request) -> NoReturn:
-    fail(
-        "recipe-invalid",
-        f"'{later}' contradicts line {earlier.line} of the same fragment, '{earlier}'",
-        input=later.source,
-        line=later.line,
-        hint="keep one of the two; a later fragment may override an earlier one",
-    )
+    message = f"'{later}' contradicts line {earlier.line} of the same fragment, '{earlier}'"
+    hint = "keep one of the two; a later fragment may override an earlier one"
+    fail("recipe-invalid", message, input=later.source, line=later.line, hint=hint)
 
 
 def merge(fragments: Iterable[Path]) -> dict[str, Request]:
@@ -223,7 +216,7 @@ def _unknown(tree: Tree, request: Request) -> Problem:
         "config-unknown",
         request,
         f"this kernel has no symbol CONFIG_{request.symbol}",
-        (f"close to it: {names}",) if close else (),
+        (f"close to it is {names}",) if close else (),
         f"did you mean {names}?" if close else "take the line out, or look in the kernel's Kconfig files",
     )
 
@@ -239,169 +232,134 @@ def _same(symbol: Any, wanted: str, got: str) -> bool:
 
 def _dropped(symbol: Any, request: Request, got: str, requests: dict[str, Request]) -> Problem:
     shown = "is not set" if got == "n" else f"is {got}"
-    chain = tuple(dict.fromkeys(Why(requests).not_granted(symbol, request.value)))
-    because = f": {chain[0].strip()}" if chain else ""
     return Problem(
         "config-dropped",
         request,
-        f"'{request}' was asked for, and CONFIG_{symbol.name} {shown}{because}",
-        chain,
+        f"'{request}' was asked for, and CONFIG_{symbol.name} {shown}",
+        tuple(Why(symbol, request.value, requests).lines),
         "ask for what it needs in a fragment, or take the line out",
     )
 
 
 class Why:
-    """Explains, one line for each step, why a symbol has not the value that was asked for."""
+    """Collects in `lines` why `symbol` has not the value that was asked for; deeper causes are indented."""
 
-    def __init__(self, requests: dict[str, Request]) -> None:
+    def __init__(self, symbol: Any, wanted: str, requests: dict[str, Request]) -> None:
+        self.lines: list[str] = []
         self._requests = requests
-        self._seen: set[str] = set()
-
-    def not_granted(self, symbol: Any, wanted: str) -> Iterator[str]:
-        if symbol.orig_type not in (kc.BOOL, kc.TRISTATE):
-            yield from self._value(symbol, wanted)
-        elif wanted not in _TRISTATE or (wanted == "m" and symbol.orig_type == kc.BOOL):
-            kind = kc.TYPE_TO_STR[symbol.orig_type]
-            yield f"CONFIG_{symbol.name} is a {kind} and cannot be {wanted}"
-        elif _TRISTATE[wanted] < symbol.tri_value:
-            yield from self._too_high(symbol, wanted, 0)
-        else:
-            self._seen.add(symbol.name)
-            yield from self._too_low(symbol, _TRISTATE[wanted], 0)
-
-    def _value(self, symbol: Any, wanted: str) -> Iterator[str]:
+        self._seen = {symbol.name}
         kind = kc.TYPE_TO_STR[symbol.orig_type]
-        if symbol.visibility == 0:
-            yield from self._invisible(symbol, 1, 0)
-            return
-        for low, high, condition in symbol.ranges:
-            if kc.expr_value(condition):
-                yield f"CONFIG_{symbol.name} must lie between {low.str_value} and {high.str_value}"
-                return
-        example = (
-            '"text"' if symbol.orig_type == kc.STRING else "0x10" if symbol.orig_type == kc.HEX else "10"
-        )
-        yield f"CONFIG_{symbol.name} is a {kind}, for example {example}; {wanted} is none"
+        if symbol.orig_type not in (kc.BOOL, kc.TRISTATE):
+            self._value(symbol, wanted, kind)
+        elif wanted not in _TRISTATE or (wanted == "m" and symbol.orig_type == kc.BOOL):
+            self._say(0, f"CONFIG_{symbol.name} is a {kind} and cannot be {wanted}")
+        elif _TRISTATE[wanted] < symbol.tri_value:
+            self._too_high(symbol, _TRISTATE[wanted])
+        else:
+            self._too_low(symbol, _TRISTATE[wanted], 0)
 
-    def _too_high(self, symbol: Any, wanted: str, depth: int) -> Iterator[str]:
-        selectors = list(_selectors(symbol.rev_dep, _TRISTATE[wanted] + 1))
-        for selector in selectors:
-            yield _indent(depth) + f"CONFIG_{symbol.name} is selected by {self._shown(selector)}"
-        if selectors:
+    def _say(self, depth: int, line: str) -> None:
+        self.lines.append("  " * depth + line)
+
+    def _value(self, symbol: Any, wanted: str, kind: str) -> None:
+        limits = [each for each in symbol.ranges if kc.expr_value(each[2])]
+        if symbol.visibility == 0:
+            self._invisible(symbol, 1, 0)
+        elif limits:
+            low, high = limits[0][0].str_value, limits[0][1].str_value
+            self._say(0, f"CONFIG_{symbol.name} must lie between {low} and {high}")
+        else:
+            example = {kc.STRING: '"text"', kc.HEX: "0x10"}.get(symbol.orig_type, "10")
+            self._say(0, f"CONFIG_{symbol.name} is a {kind}, for example {example}; {wanted} is none")
+
+    def _too_high(self, symbol: Any, most: int) -> None:
+        if self._selected(symbol, most + 1, 0):
             return
         if symbol.choice and symbol.choice.selection is symbol:
-            yield (
-                _indent(depth)
-                + f"CONFIG_{symbol.name} is what is left of the choice {_choice(symbol.choice)}"
-            )
-        elif wanted == "m":
-            yield _indent(depth) + "CONFIG_MODULES is n, so that what is not off is built in"
+            self._say(0, f"CONFIG_{symbol.name} is what is left of the choice {_prompt(symbol.choice)}")
+        elif most:
+            self._say(0, "CONFIG_MODULES is n: what is not off is built in")
         else:
-            yield (
-                _indent(depth)
-                + f"CONFIG_{symbol.name} has no prompt that is visible here: its default decides"
-            )
-            yield from self._invisible(symbol, 1, depth + 1)
+            self._say(0, f"no prompt of CONFIG_{symbol.name} is visible: its default decides")
+            self._invisible(symbol, 1, 1)
 
-    def _too_low(self, symbol: Any, need: int, depth: int) -> Iterator[str]:
+    def _selected(self, symbol: Any, least: int, depth: int) -> bool:
+        selectors = list(_selectors(symbol.rev_dep, least))
+        for each in selectors:
+            self._say(depth, f"CONFIG_{symbol.name} is selected by CONFIG_{each.name}{self._state(each)}")
+        return bool(selectors)
+
+    def _too_low(self, symbol: Any, need: int, depth: int) -> None:
         """Why `symbol` is below `need` (1 for m, 2 for y)."""
-        if symbol.choice and symbol.visibility >= need:
-            winner = symbol.choice.selection
-            if winner is not None and winner is not symbol:
-                yield (
-                    _indent(depth)
-                    + f"of the choice {_choice(symbol.choice)}, {self._shown(winner)} was taken"
-                )
-                return
+        winner = symbol.choice.selection if symbol.choice else None
         if symbol.visibility < need:
-            yield from self._invisible(symbol, need, depth)
+            self._invisible(symbol, need, depth)
+        elif winner is not None and winner is not symbol:
+            self._say(
+                depth, f"of {_prompt(symbol.choice)}, CONFIG_{winner.name} was taken{self._state(winner)}"
+            )
         elif depth:
-            yield _indent(depth) + f"CONFIG_{symbol.name} can be switched on: add CONFIG_{symbol.name}=y"
+            self._say(depth, f"CONFIG_{symbol.name} can be switched on: add CONFIG_{symbol.name}=y")
 
-    def _invisible(self, symbol: Any, need: int, depth: int) -> Iterator[str]:
+    def _invisible(self, symbol: Any, need: int, depth: int) -> None:
         prompts = [node.prompt[1] for node in symbol.nodes if node.prompt]
         if not prompts:
-            selectors = sorted({each.name for each in _selectors(symbol.rev_dep, 0)})
-            by = f"only by selecting {_some(selectors)}" if selectors else "only by its own default"
-            yield _indent(depth) + f"CONFIG_{symbol.name} has no prompt: it is switched on {by}"
-            if not kc.expr_value(symbol.direct_dep):
-                yield from self._unmet(symbol.direct_dep, 1, depth)
+            names = sorted({each.name for each in _selectors(symbol.rev_dep, 0)})
+            shown = ", ".join(names[:5]) + (f" or {len(names) - 5} others" if len(names) > 5 else "")
+            by = f"by selecting it: {shown}" if names else "by its own default"
+            self._say(depth, f"CONFIG_{symbol.name} has no prompt; it is switched on only {by}")
+            prompts = [symbol.direct_dep]
+            need = 1
         for condition in prompts:
-            yield from self._unmet(condition, need, depth)
+            self._unmet(condition, need, depth)
 
-    def _unmet(self, expr: Any, need: int, depth: int) -> Iterator[str]:
+    def _unmet(self, expr: Any, need: int, depth: int) -> None:
         if kc.expr_value(expr) >= need or depth > DEEPEST:
             return
         operator = expr[0] if isinstance(expr, tuple) else None
-        if operator == kc.AND:
+        if operator is None:
+            self._unmet_symbol(expr, need, depth)
+        elif operator == kc.AND:
             for term in expr[1:]:
-                yield from self._unmet(term, need, depth)
+                self._unmet(term, need, depth)
         elif operator == kc.OR:
-            yield _indent(depth) + f"needs one of: {_text(expr)}"
+            self._say(depth, f"needs one of: {kc.expr_str(expr)}")
             for term in kc.split_expr(expr, kc.OR):
-                yield from self._unmet(term, need, depth + 1)
+                self._unmet(term, need, depth + 1)
         elif operator == kc.NOT and isinstance(expr[1], kc.Symbol):
-            yield (
-                _indent(depth)
-                + f"needs CONFIG_{expr[1].name} off, which is {expr[1].str_value}{self._asked(expr[1])}"
-            )
-            yield from self._too_high_reason(expr[1], depth + 1)
-        elif operator is not None:
-            yield _indent(depth) + f"needs {_text(expr)}"
+            self._say(depth, f"needs CONFIG_{expr[1].name} off{self._state(expr[1])}")
+            self._selected(expr[1], 1, depth + 1)
         else:
-            yield from self._unmet_symbol(expr, need, depth)
+            self._say(depth, f"needs {kc.expr_str(expr)}")
 
-    def _too_high_reason(self, symbol: Any, depth: int) -> Iterator[str]:
-        for selector in _selectors(symbol.rev_dep, 1):
-            yield _indent(depth) + f"CONFIG_{symbol.name} is selected by {self._shown(selector)}"
-
-    def _unmet_symbol(self, item: Any, need: int, depth: int) -> Iterator[str]:
+    def _unmet_symbol(self, item: Any, need: int, depth: int) -> None:
         if isinstance(item, kc.Choice):
-            yield _indent(depth) + f"needs the choice {_choice(item)}, which is not there"
+            self._say(depth, f"needs the choice {_prompt(item)}")
         elif item.is_constant:
-            yield _indent(depth) + "needs what a check of the compiler or the tools denies"
+            self._say(depth, "needs what a check of the compiler or of other tools denies")
         elif not item.nodes:
-            yield _indent(depth) + f"needs CONFIG_{item.name}, which this kernel does not have"
-        else:
-            if item.name in self._seen:
-                return
+            self._say(depth, f"needs CONFIG_{item.name}, which this kernel does not have")
+        elif item.name not in self._seen:
             self._seen.add(item.name)
-            wanted = f"CONFIG_{item.name}=y" if item.tri_value else f"CONFIG_{item.name}"
-            yield _indent(depth) + f"needs {wanted}, which is {item.str_value}{self._asked(item)}"
-            yield from self._too_low(item, need, depth + 1)
+            value = "=y" if item.tri_value else ""
+            self._say(depth, f"needs CONFIG_{item.name}{value}{self._state(item)}")
+            self._too_low(item, need, depth + 1)
 
-    def _shown(self, symbol: Any) -> str:
-        return f"CONFIG_{symbol.name}={symbol.str_value}{self._asked(symbol)}"
-
-    def _asked(self, symbol: Any) -> str:
+    def _state(self, symbol: Any) -> str:
         asked = self._requests.get(symbol.name)
-        return f" ({asked.place} asks for '{asked}')" if asked else ""
+        return f", which is {symbol.str_value}" + (f" ({asked.place} asks for '{asked}')" if asked else "")
 
 
-def _selectors(expr: Any, at_least: int) -> Iterator[Any]:
-    """The symbols that select with at least the value `at_least`; a term is `symbol && conditions`."""
+def _selectors(expr: Any, least: int) -> Iterator[Any]:
+    """The symbols that select with at least the value `least`; a term is `symbol && conditions`."""
     for term in kc.split_expr(expr, kc.OR):
         first = kc.split_expr(term, kc.AND)[0]
-        if isinstance(first, kc.Symbol) and not first.is_constant and kc.expr_value(term) >= at_least:
+        if isinstance(first, kc.Symbol) and not first.is_constant and kc.expr_value(term) >= least:
             yield first
 
 
-def _indent(depth: int) -> str:
-    return "  " * depth
-
-
-def _choice(choice: Any) -> str:
-    prompts = [node.prompt[0] for node in choice.nodes if node.prompt]
-    return f"'{prompts[0] if prompts else choice.name}'"
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:5])
-    return f"{shown} or {len(names) - 5} others" if len(names) > 5 else shown
-
-
-def _text(expr: Any) -> str:
-    return str(kc.expr_str(expr))
+def _prompt(choice: Any) -> str:
+    return "'" + next((node.prompt[0] for node in choice.nodes if node.prompt), "an unnamed choice") + "'"
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -413,15 +371,10 @@ def report(found: list[Problem]) -> NoReturn:
     for problem in found:
         details.append(f"{problem.request.place}: {problem.message}")
         details.extend(f"    {line}" for line in problem.chain)
+    because = f": {first.chain[0]}" if first.chain else ""
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    fail(
-        first.code,
-        first.message + more,
-        input=first.request.source,
-        line=first.request.line,
-        hint=first.hint,
-        details=details,
-    )
+    where = {"input": first.request.source, "line": first.request.line}
+    fail(first.code, first.message + because + more, hint=first.hint, details=details, **where)
 
 
 def main() -> None:
