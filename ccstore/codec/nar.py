@@ -68,84 +68,111 @@ def sorted_entries(folder: bytes) -> list[os.DirEntry[bytes]]:
         return sorted(entries, key=_BY_NAME)
 
 
-def pieces(root: bytes) -> Iterator[bytes]:
-    """The NAR of the tree at `root`, in pieces of at most about 1 MiB.
+class Walk:
+    """Goes through the tree at `root` in NAR order and gives its NAR in pieces of at most about 1 MiB.
 
-    Raises CcError `nar-invalid` for what is neither file, folder nor link, `file-changed` for a file that is
-    written to meanwhile, and OSError.
+    What happens to each file, link and folder on the way can be overridden; the methods return or yield the
+    pieces of the NAR that stand for it. Raises CcError with the code `refusal` for what is neither file, folder
+    nor link (it is not opened), `file-changed` for a file that is written to meanwhile, and OSError.
     """
-    yield MAGIC
-    mode = os.lstat(root).st_mode
-    if not stat.S_ISDIR(mode):
-        yield from _link(root) if stat.S_ISLNK(mode) else _file(root)
-        return
-    yield DIRECTORY
-    stack = [iter(sorted_entries(root))]
-    while stack:
-        for entry in stack[-1]:
-            yield ENTRY + string(entry.name) + NODE
-            if entry.is_dir(follow_symlinks=False):
-                yield DIRECTORY
-                stack.append(iter(sorted_entries(entry.path)))
-                break
-            yield from _link(entry.path) if entry.is_symlink() else _file(entry.path)
-            yield CLOSE
+
+    refusal = "nar-invalid"
+
+    def __init__(self, root: Path) -> None:
+        self.root = os.fsencode(root)
+
+    def pieces(self) -> Iterator[bytes]:
+        yield MAGIC
+        mode = os.lstat(self.root).st_mode
+        if stat.S_ISDIR(mode):
+            yield from self._tree()
+        elif stat.S_ISLNK(mode):
+            yield from self.link(self.root)
+        elif stat.S_ISREG(mode):
+            yield from self.file(self.root)
         else:
-            stack.pop()
-            yield CLOSE + CLOSE if stack else CLOSE
+            raise self._unsupported(self.root)
+
+    def _tree(self) -> Iterator[bytes]:
+        yield DIRECTORY
+        stack = [(self.root, iter(self.enter(self.root)))]
+        while stack:
+            folder, entries = stack[-1]
+            for entry in entries:
+                path = entry.path
+                yield ENTRY + string(entry.name) + NODE
+                if entry.is_dir(follow_symlinks=False):
+                    yield DIRECTORY
+                    stack.append((path, iter(self.enter(path))))
+                    break
+                if entry.is_file(follow_symlinks=False):
+                    yield from self.file(path)
+                elif entry.is_symlink():
+                    yield from self.link(path)
+                else:
+                    raise self._unsupported(path)
+                yield CLOSE
+            else:
+                stack.pop()
+                self.leave(folder)
+                yield CLOSE + CLOSE if stack else CLOSE
+
+    def enter(self, folder: bytes) -> list[os.DirEntry[bytes]]:
+        return sorted_entries(folder)
+
+    def leave(self, folder: bytes) -> None:
+        """Called when everything in `folder` is done."""
+
+    def link(self, path: bytes) -> tuple[bytes, ...]:
+        return (SYMLINK + string(os.readlink(path)) + CLOSE,)  # noqa: PTH115  bytes, and in a hurry
+
+    def file(self, path: bytes) -> Iterable[bytes]:
+        descriptor = os.open(path, READ)
+        try:
+            status = os.fstat(descriptor)
+            size = status.st_size
+            head = file_head(size, bool(status.st_mode & stat.S_IXUSR))
+            if size <= CHUNK:
+                return (head, read_all(descriptor, size, path), file_tail(size))
+        finally:
+            os.close(descriptor)
+        return self._large(path, size, head)
+
+    def _large(self, path: bytes, size: int, head: bytes) -> Iterator[bytes]:
+        yield head
+        yield from read_large(path, size)
+        yield file_tail(size)
+
+    def _unsupported(self, path: bytes) -> CcError:
+        return CcError(
+            self.refusal,
+            "only files, folders and symbolic links can be in a store object",
+            where=os.fsdecode(path),
+            hint="remove the socket, FIFO or device",
+        )
 
 
-def _link(path: bytes) -> tuple[bytes]:
-    return (SYMLINK + string(os.readlink(path)) + CLOSE,)  # noqa: PTH115  bytes, and in a hurry
+# O_NONBLOCK: if a FIFO takes a file's place meanwhile, opening it must not wait for a writer
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-def _file(path: bytes) -> Iterable[bytes]:
-    # O_NONBLOCK: a FIFO must not hang the walk; what is not a file is refused below
-    descriptor = _open_file(path)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _unsupported(path)
-        size = status.st_size
-        head = file_head(size, bool(status.st_mode & stat.S_IXUSR))
-        if size > CHUNK:
-            return _large(path, size, head)
-        data = os.read(descriptor, size + 1)
-    finally:
-        os.close(descriptor)
+def read_all(descriptor: int, size: int, path: bytes) -> bytes:
+    """The `size` bytes of an open file; `file-changed` if it has more or fewer."""
+    data = os.read(descriptor, size + 1)
     if len(data) != size:
         raise changed(path)
-    return (head, data, file_tail(size))
+    return data
 
 
-def _open_file(path: bytes) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        if stat.S_ISREG(os.lstat(path).st_mode):
-            raise
-        raise _unsupported(path) from None
-
-
-def _large(path: bytes, size: int, head: bytes) -> Iterator[bytes]:
-    yield head
+def read_large(path: bytes, size: int) -> Iterator[bytes]:
+    """The `size` bytes of a file in pieces; `file-changed` if it has more or fewer."""
     left = size
-    with os.fdopen(_open_file(path), "rb", buffering=0) as file:
+    with os.fdopen(os.open(path, READ), "rb", buffering=0) as file:
         while data := file.read(CHUNK):
             left -= len(data)
             yield data
     if left:
         raise changed(path)
-    yield file_tail(size)
-
-
-def _unsupported(path: bytes) -> CcError:
-    return CcError(
-        "nar-invalid",
-        "only files, folders and symbolic links can be in a store object",
-        where=os.fsdecode(path),
-        hint="remove the socket, FIFO or device",
-    )
 
 
 def changed(path: bytes) -> CcError:
@@ -174,15 +201,21 @@ def chunks(parts: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def dump(path: Path, sink: Callable[[bytes], object]) -> None:
-    """Writes the NAR of the tree at `path` to `sink`, in chunks of about 1 MiB. Raises as `pieces` does."""
-    for chunk in chunks(pieces(os.fsencode(path))):
+    """Writes the NAR of the tree at `path` to `sink`, in chunks of about 1 MiB. Raises as `Walk` does."""
+    for chunk in chunks(Walk(path).pieces()):
         sink(chunk)
 
 
 def nar_hash(path: Path) -> tuple[Sha256, int]:
-    """SHA-256 of the NAR of `path` and its length in bytes. Raises as `pieces` does."""
+    """SHA-256 of the NAR of `path` and its length in bytes. Raises as `Walk` does."""
+    return hash_walk(Walk(path))
+
+
+def hash_walk(walk: Walk) -> tuple[Sha256, int]:
+    """Goes through `walk` to the end; the SHA-256 and the length of the NAR it gives."""
     with Hasher() as hasher:
-        dump(path, hasher.feed)
+        for chunk in chunks(walk.pieces()):
+            hasher.feed(chunk)
         return hasher.result()
 
 

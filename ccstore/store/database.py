@@ -1,0 +1,227 @@
+"""The index: which objects are registered, which realisation gave which object, from which inputs.
+
+The only module that talks to SQLite. The index can be made again from the store's files (`rebuild.py`), but as
+long as it is there it decides what is registered, so a committed transaction must survive a power cut: journal
+mode TRUNCATE with `synchronous=FULL` (the journal's truncation is synced, which mode DELETE would not do). There
+is no write-ahead log because a store on a read-only medium or a network file system must still open.
+
+One connection serves all threads of a process, one at a time; transactions are short.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from ccstore.errors import CcError
+from ccstore.model.hashes import Sha256
+from ccstore.model.objects import ObjectInfo
+from ccstore.model.realisation import OutputId, Realisation
+from ccstore.model.storepath import StorePath
+from ccstore.store.failures import explained
+from ccstore.store.manifest import Header
+
+_SCHEMA = Path(__file__).with_name("schema.sql")
+_BUSY_SECONDS = 60.0
+
+
+class Fact(NamedTuple):
+    """A realisation as the index knows it."""
+
+    id: OutputId
+    base: str
+    inputs: tuple[OutputId, ...]
+
+
+def migrations() -> list[str]:
+    """The SQL of each migration, the first one first."""
+    return re.split(r"^-- migration \d+$", _SCHEMA.read_text(), flags=re.MULTILINE)[1:]
+
+
+class Database:
+    """The open index at `file`, below the store `root`. Raises `newer-store`, and as `explained` does."""
+
+    def __init__(self, root: Path, file: Path, *, writable: bool) -> None:
+        self._root = root
+        self._lock = threading.RLock()
+        with explained(root):
+            self._connection = sqlite3.connect(
+                f"{file.absolute().as_uri()}?mode={'rwc' if writable else 'ro'}",
+                uri=True,
+                timeout=_BUSY_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            try:
+                self._set_up(writable)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _set_up(self, writable: bool) -> None:
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        if writable:
+            self._connection.execute("PRAGMA journal_mode = TRUNCATE")
+        steps = migrations()
+        if self._version() > len(steps):
+            raise newer_store(self._root, f"its index has schema {self._version()}, this is {len(steps)}")
+        if writable and self._version() < len(steps):
+            self._migrate(steps)
+
+    def _version(self) -> int:
+        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def _migrate(self, steps: Sequence[str]) -> None:
+        with self._transaction():
+            for number, step in enumerate(steps, 1):
+                if number > self._version():
+                    for statement in _statements(step):
+                        self._connection.execute(statement)
+                    self._connection.execute(f"PRAGMA user_version = {number}")
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, explained(self._root):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        with self._lock, explained(self._root):
+            return self._connection.execute(query, values).fetchall()
+
+    def object(self, path: StorePath) -> Header | None:
+        rows = self._rows(
+            "SELECT base, nar_hash, nar_size, registered FROM objects WHERE base = ?", (path.base,)
+        )
+        return _header(rows[0]) if rows else None
+
+    def objects(self) -> list[Header]:
+        """All registered objects, those registered first coming first."""
+        rows = self._rows("SELECT base, nar_hash, nar_size, registered FROM objects ORDER BY registered, id")
+        return [_header(row) for row in rows]
+
+    def objects_with(self, nar_hash: Sha256) -> list[Header]:
+        rows = self._rows(
+            "SELECT base, nar_hash, nar_size, registered FROM objects WHERE nar_hash = ? ORDER BY id",
+            (nar_hash.digest,),
+        )
+        return [_header(row) for row in rows]
+
+    def facts(self) -> dict[OutputId, Fact]:
+        """Every realisation with its inputs."""
+        edges: dict[object, list[OutputId]] = {}
+        with self._transaction():
+            for row, derivation, output in self._rows(
+                "SELECT realisation, derivation, output FROM inputs ORDER BY derivation, output"
+            ):
+                edges.setdefault(row, []).append(OutputId(str(derivation), str(output)))
+            rows = self._rows("SELECT id, derivation, output, base FROM realisations")
+        facts = [
+            Fact(OutputId(str(derivation), str(output)), str(base), tuple(edges.get(row, ())))
+            for row, derivation, output, base in rows
+        ]
+        return {fact.id: fact for fact in facts}
+
+    def realisations_of(self, path: StorePath) -> list[OutputId]:
+        rows = self._rows(
+            "SELECT derivation, output FROM realisations WHERE base = ? ORDER BY id", (path.base,)
+        )
+        return [OutputId(str(derivation), str(output)) for derivation, output in rows]
+
+    def add_object(self, header: Header) -> None:
+        with self._transaction() as connection:
+            _insert_object(connection, header)
+
+    def add_realisations(self, realisations: Iterable[Realisation]) -> None:
+        with self._transaction() as connection:
+            for realisation in realisations:
+                _insert_realisation(connection, realisation)
+
+    def remove(self, objects: Iterable[str], realisations: Iterable[OutputId]) -> None:
+        """Forgets objects (by base name) and realisations in one transaction."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "DELETE FROM realisations WHERE derivation = ? AND output = ?", list(realisations)
+            )
+            for base in objects:
+                connection.execute("UPDATE realisations SET object = NULL WHERE base = ?", (base,))
+                connection.execute("DELETE FROM objects WHERE base = ?", (base,))
+
+    def replace(self, objects: Iterable[Header], realisations: Iterable[Realisation]) -> None:
+        """Forgets everything and holds these instead, in one transaction."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM realisations")
+            connection.execute("DELETE FROM objects")
+            for header in objects:
+                _insert_object(connection, header)
+            for realisation in realisations:
+                _insert_realisation(connection, realisation)
+
+
+def newer_store(root: Path, why: str) -> CcError:
+    return CcError(
+        "newer-store",
+        f"the store was made by a newer version of ccstore: {why}",
+        where=str(root),
+        hint="upgrade ccstore, or choose another store with --store or CCSTORE_STORE",
+    )
+
+
+def _statements(script: str) -> Iterator[str]:
+    lines: list[str] = []
+    for line in script.splitlines():
+        lines.append(line)
+        if sqlite3.complete_statement("\n".join(lines)):
+            yield "\n".join(lines)
+            lines.clear()
+
+
+def _header(row: tuple[object, ...]) -> Header:
+    base, nar_hash, nar_size, registered = row
+    if not isinstance(nar_hash, bytes):
+        raise TypeError("the index holds a hash that is not bytes")
+    info = ObjectInfo(StorePath.parse(str(base)), Sha256(nar_hash), int(str(nar_size)))
+    return Header(info, int(str(registered)))
+
+
+def _insert_object(connection: sqlite3.Connection, header: Header) -> None:
+    info = header.info
+    connection.execute(
+        "INSERT INTO objects (base, nar_hash, nar_size, registered) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (base) DO UPDATE SET registered = excluded.registered",
+        (info.path.base, info.nar_hash.digest, info.nar_size, header.registered),
+    )
+    connection.execute(
+        "UPDATE realisations SET object = (SELECT id FROM objects WHERE base = ?1) WHERE base = ?1",
+        (info.path.base,),
+    )
+
+
+def _insert_realisation(connection: sqlite3.Connection, realisation: Realisation) -> None:
+    connection.execute("DELETE FROM realisations WHERE derivation = ? AND output = ?", realisation.id)
+    base = realisation.object.path.base
+    cursor = connection.execute(
+        "INSERT INTO realisations (derivation, output, base, object)"
+        " VALUES (?1, ?2, ?3, (SELECT id FROM objects WHERE base = ?3))",
+        (*realisation.id, base),
+    )
+    connection.executemany(
+        "INSERT OR IGNORE INTO inputs (realisation, derivation, output) VALUES (?, ?, ?)",
+        [(cursor.lastrowid, *each) for each in realisation.inputs],
+    )

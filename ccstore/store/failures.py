@@ -1,0 +1,65 @@
+"""What the operating system and SQLite refuse, in words that a user can act on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ccstore.errors import CcError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def explained(root: Path) -> Iterator[None]:
+    """Turns a full disk, a read-only file system and a broken index into CcError; `root` is the store's.
+
+    `disk-full`, `read-only-store` and `store-unusable`; any other OSError passes through.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise disk_full(root) from error
+        if error.errno == errno.EROFS:
+            raise read_only(root) from error
+        raise
+    except sqlite3.DatabaseError as error:
+        raise _index_failure(root, error) from error
+
+
+def disk_full(root: Path) -> CcError:
+    free = os.statvfs(root)
+    return CcError(
+        "disk-full",
+        f"no space left: {free.f_bavail * free.f_frsize} bytes and {free.f_favail} inodes are free",
+        where=str(root),
+        hint="`ccstore gc` frees what no root needs; `ccstore --store DIR` uses a store on another disk",
+    )
+
+
+def read_only(root: Path) -> CcError:
+    return CcError(
+        "read-only-store",
+        "the store cannot be written to",
+        where=str(root),
+        hint="remount it writable, change its owner, or choose another with --store or CCSTORE_STORE",
+    )
+
+
+def _index_failure(root: Path, error: sqlite3.DatabaseError) -> CcError:
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith("SQLITE_FULL"):
+        return disk_full(root)
+    if name.startswith("SQLITE_READONLY"):
+        return read_only(root)
+    return CcError(
+        "store-unusable",
+        f"the store's index failed: {error} ({name or 'no SQLite code'})",
+        where=str(root / "index.sqlite"),
+        hint="`ccstore verify --repair` makes it again from the store's files",
+    )

@@ -1,0 +1,117 @@
+"""Writing so that a power cut leaves the old or the new, and removing what is read-only."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from ccstore.errors import CcError
+
+UNFINISHED = ".new-"
+BLOCK = 512  # bytes, the unit of st_blocks (stat(2))
+
+
+def unique(prefix: str) -> str:
+    """A name that nothing else uses."""
+    return prefix + os.urandom(8).hex()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """`path` holds `data` afterwards, also after a power cut; never a part of it."""
+    temporary = path.with_name(unique(UNFINISHED))
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """What was created, renamed or removed in `folder` survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file_system(folder: Path) -> None:
+    """Everything written so far on the file system of `folder` is on the disk (syncfs(2)); raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if libc.syncfs(descriptor) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(folder))
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> int:
+    """Removes a file or a tree, read-only folders too, and returns the bytes that this gave back to the disk.
+
+    What is not there any more is fine: two collections may delete the same. Follows no links.
+    """
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return 0
+    if not stat.S_ISDIR(status.st_mode):
+        return _unlink(os.fsencode(path))
+    return _remove_tree(os.fsencode(path))
+
+
+def _remove_tree(tree: bytes) -> int:
+    freed = 0
+    folders = [tree]
+    for folder in folders:  # grows on the way: folders come after what they are in
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(folder, 0o700)  # noqa: PTH101  an ordinary user empties only what it may write to
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        freed += _unlink(entry.path)
+    for folder in reversed(folders):
+        with contextlib.suppress(FileNotFoundError):
+            freed += os.lstat(folder).st_blocks * BLOCK
+            os.rmdir(folder)  # noqa: PTH106
+    return freed
+
+
+def _unlink(path: bytes) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        status = os.lstat(path)
+        os.unlink(path)  # noqa: PTH108
+        return status.st_blocks * BLOCK if status.st_nlink == 1 else 0
+    return 0
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copies a file, link or tree; of the modes only the executable bit. Raises `output-invalid`, OSError."""
+    stack = [(source, target)]
+    while stack:
+        old, new = stack.pop()
+        mode = old.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            new.mkdir()
+            stack += [(child, new / child.name) for child in old.iterdir()]
+        elif stat.S_ISLNK(mode):
+            new.symlink_to(old.readlink())
+        elif stat.S_ISREG(mode):
+            shutil.copyfile(old, new, follow_symlinks=False)
+            new.chmod(0o755 if mode & stat.S_IXUSR else 0o644)
+        else:
+            raise CcError(
+                "output-invalid", "only files, folders and links can be in the store", where=str(old)
+            )

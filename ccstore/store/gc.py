@@ -1,0 +1,236 @@
+"""Garbage collection: what no root and no running session needs.
+
+Under the exclusive `gc.lock`, in this order: read the temporary roots (first: a session that ends right now has
+written its roots by then), read the roots, follow the realisations, choose the dead, forget them in the index in
+one transaction, rename them to `objects/.trash-*`, remove their small files. The trash is deleted after the lock
+is released. A collection that is killed leaves objects that the index does not know, or trash; the next one
+removes both.
+
+Live are the objects of roots and of temporary roots; with `keep_inputs` also every object in the closure of a
+root's realisation. The *records* in those closures (realisations, derivations, logs) stay in either case, so that
+`plan` can still follow them, and so do the records of every object that is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ccstore.events import Finished, Noted, Progressed, Sink, Started, ignore
+from ccstore.model.realisation import OutputId
+from ccstore.model.storepath import StorePath
+from ccstore.store import files, locks, temproots
+from ccstore.store.closure import closure
+from ccstore.store.database import Fact
+from ccstore.store.failures import explained
+from ccstore.store.layout import STAGING_PREFIX, TRASH_PREFIX, Layout
+from ccstore.store.manifest import Header
+from ccstore.store.measure import Measure
+from ccstore.store.rebuild import object_names, realisation_files
+from ccstore.store.store import Store
+
+FAILED_LOG_AGE = 30 * 24 * 3600  # seconds that the log of a failed build is kept
+TARGET = "gc"
+
+
+@dataclass(frozen=True, slots=True)
+class GcOptions:
+    """`max_size`: stop when that many bytes are freed, the oldest objects go first; `older_than`: only objects
+    that were registered more than so many seconds ago."""
+
+    dry_run: bool = False
+    max_size: int | None = None
+    older_than: float | None = None
+    keep_inputs: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GcReport:
+    """`deleted` objects (or those that would be); `freed` bytes on the disk, a file with several names once;
+    `kept` objects; `realisations` and `logs` deleted; `rubbish`: leftovers of what was interrupted."""
+
+    deleted: tuple[StorePath, ...] = ()
+    freed: int = 0
+    kept: int = 0
+    realisations: int = 0
+    logs: int = 0
+    rubbish: int = 0
+
+
+@dataclass(slots=True)
+class _Doomed:
+    objects: list[StorePath] = field(default_factory=list)
+    facts: set[OutputId] = field(default_factory=set)
+    records: list[Path] = field(default_factory=list)  # manifests, derivations, realisations
+    rubbish: list[Path] = field(default_factory=list)
+    logs: list[Path] = field(default_factory=list)
+    kept: int = 0
+
+
+def collect(store: Store, options: GcOptions | None = None, sink: Sink = ignore) -> GcReport:
+    """Deletes what is dead. Raises `read-only-store`, and `store-unusable` for a root that cannot be read."""
+    options = options or GcOptions()
+    begun = time.monotonic()
+    store.require_writable()
+    sink(Started(TARGET, "collect"))
+    with explained(store.root):
+        report = _Collection(store, options, sink).run()
+    sink(Finished(TARGET, "collect", time.monotonic() - begun))
+    return report
+
+
+def holders(store: Store, path: StorePath) -> list[str]:
+    """What keeps `path` alive: names of roots (also those whose closure it is in) and running sessions."""
+    facts = store.database.facts()
+    found = []
+    for root in store.roots.list():
+        needs = closure(facts, [root.realisation]) if root.realisation else set()
+        if root.path == path or any(facts[each].base == path.base for each in needs):
+            found.append(f"root {root.name}")
+    with explained(store.root), locks.gc_exclusive(store.layout.gc_lock):
+        if path.base in temproots.living(store.layout.temproots).names:
+            found.append("a session that is running")
+    return found
+
+
+class _Collection:
+    def __init__(self, store: Store, options: GcOptions, sink: Sink) -> None:
+        self._store = store
+        self._layout: Layout = store.layout
+        self._options = options
+        self._sink = sink
+        self._now = time.time()
+
+    def run(self) -> GcReport:
+        measure = Measure()
+        with locks.gc_exclusive(self._layout.gc_lock):
+            doomed = self._choose(measure)
+            if self._options.dry_run:
+                paths = [self._layout.object(path) for path in doomed.objects]
+                return self._report(doomed, Measure().add_all(paths))
+            trash = self._move_aside(doomed)
+        return self._report(doomed, self._delete(trash))
+
+    def _report(self, doomed: _Doomed, freed: int) -> GcReport:
+        return GcReport(
+            deleted=tuple(doomed.objects),
+            freed=freed,
+            kept=doomed.kept,
+            realisations=len(doomed.facts),
+            logs=len(doomed.logs),
+            rubbish=len(doomed.rubbish),
+        )
+
+    def _choose(self, measure: Measure) -> _Doomed:
+        living = temproots.living(self._layout.temproots)
+        facts = self._store.database.facts()
+        live, records = self._mark(facts, living.names)
+        headers = self._store.database.objects()
+        dead = self._select([each for each in headers if each.info.path.base not in live], measure)
+        gone = {path.base for path in dead}
+        registered = {each.info.path.base for each in headers}
+        doomed = _Doomed(kept=len(headers) - len(dead))
+        stray = [path for path in object_names(self._layout) if path.base not in registered | live]
+        doomed.objects = dead + stray
+        left = (registered | live) - gone
+        doomed.facts = {
+            each.id for each in facts.values() if each.id not in records and each.base not in left
+        }
+        kept = {each.derivation for each in facts.keys() - doomed.facts}
+        doomed.records = self._dead_records(facts, kept, left)
+        doomed.rubbish = self._rubbish(living.sessions)
+        doomed.logs = self._dead_logs(kept, {each.derivation for each in doomed.facts})
+        return doomed
+
+    def _mark(self, facts: dict[OutputId, Fact], names: set[str]) -> tuple[set[str], set[OutputId]]:
+        """Base names of live objects, and the realisations whose records stay."""
+        roots = self._store.roots.list()
+        live = names | {root.path.base for root in roots}
+        needed = closure(facts, [root.realisation for root in roots if root.realisation])
+        if self._options.keep_inputs:
+            live |= {facts[each].base for each in needed}
+        bare = [each.id for each in facts.values() if each.base in live]
+        return live, needed | closure(facts, bare)
+
+    def _select(self, dead: list[Header], measure: Measure) -> list[StorePath]:
+        """Those of `dead` (the oldest first) that age and size let go."""
+        age, limit = self._options.older_than, self._options.max_size
+        chosen: list[StorePath] = []
+        freed = 0
+        for header in dead:
+            if limit is not None and freed >= limit:
+                break
+            if age is not None and self._now - header.registered < age:
+                continue
+            chosen.append(header.info.path)
+            if limit is not None:
+                freed += measure.add(self._layout.object(header.info.path))
+        return chosen
+
+    def _dead_records(self, facts: dict[OutputId, Fact], kept: set[str], left: set[str]) -> list[Path]:
+        """Files about what does not stay, and those that a crash kept out of the index."""
+        layout = self._layout
+        known = {layout.realisation(each) for each in facts}
+        found = [file for file in realisation_files(layout) if file not in known]
+        found += [file for file in layout.derivations.iterdir() if file.name not in kept]
+        return found + [
+            file for file in layout.manifests.iterdir() if file.name not in left and file.name[0] != "."
+        ]
+
+    def _rubbish(self, sessions: set[str]) -> list[Path]:
+        """What sessions that ended left half made, and trash of collections that were interrupted."""
+        layout = self._layout
+        found = [file for file in layout.locks.iterdir() if file != layout.gc_lock and locks.is_free(file)]
+        for folder in (layout.root, layout.derivations, layout.realisations, *layout.roots.iterdir()):
+            found += folder.glob(files.UNFINISHED + "*")
+        for path in (*layout.objects.iterdir(), *layout.manifests.iterdir()):
+            session = path.name.removeprefix(STAGING_PREFIX).partition("-")[0]
+            staging = path.name.startswith(STAGING_PREFIX) and session not in sessions
+            if staging or path.name.startswith((TRASH_PREFIX, files.UNFINISHED)):
+                found.append(path)
+        return found
+
+    def _dead_logs(self, kept: set[str], dying: set[str]) -> list[Path]:
+        """A log whose derivation has no realisation is that of a failed build, or of one that runs."""
+        found = []
+        for file in self._layout.logs.iterdir():
+            derivation = file.name.removesuffix(".zst")
+            if derivation in kept:
+                continue
+            if derivation in dying or self._now - file.stat().st_mtime > FAILED_LOG_AGE:
+                found.append(file)
+        return found
+
+    def _move_aside(self, doomed: _Doomed) -> list[Path]:
+        self._store.database.remove([path.base for path in doomed.objects], doomed.facts)
+        trash = []
+        for path in doomed.objects:
+            aside = self._layout.objects / files.unique(TRASH_PREFIX)
+            if _rename(self._layout.object(path), aside):
+                trash.append(aside)
+        for output in doomed.facts:
+            self._layout.realisation(output).unlink(missing_ok=True)
+        # under the lock: later somebody may have written a file of the same name anew
+        for file in doomed.logs + doomed.records:
+            file.unlink(missing_ok=True)
+        return trash + doomed.rubbish
+
+    def _delete(self, trash: Iterable[Path]) -> int:
+        freed = 0
+        for path in trash:
+            try:
+                freed += files.remove(path)
+            except OSError as error:
+                self._sink(Noted(f"could not delete {path}: {error.strerror}", TARGET, warning=True))
+            self._sink(Progressed(TARGET, freed, None, "bytes"))
+        return freed
+
+
+def _rename(old: Path, new: Path) -> bool:
+    if not os.path.lexists(old):
+        return False  # registered, but somebody removed it by hand
+    old.rename(new)
+    return True

@@ -1,0 +1,85 @@
+"""How runs of steps went, for estimates and explanations: `history/<step>.jsonl`, one line for each run.
+
+Lines are appended in one write each, so runs that end at the same time do not mix; a line that a crash cut short
+is passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ccstore.errors import CcError
+from ccstore.store.failures import explained
+from ccstore.store.layout import Layout
+
+_STEP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_TAIL = 1 << 17  # bytes from the end that are looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a step. Times in seconds, `when` in unix time; `outcome` is built, failed, timeout, …"""
+
+    step: str
+    derivation: str
+    seconds: float
+    cpu_seconds: float
+    log_lines: int
+    outcome: str
+    executor: str
+    when: float
+
+
+class History:
+    """The runs that one store remembers."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def _file(self, step: str) -> Path:
+        if not _STEP.fullmatch(step):
+            raise CcError("name-invalid", f"{step!r} cannot name a step")
+        return self._layout.history / f"{step}.jsonl"
+
+    def record(self, run: Run) -> None:
+        """Raises `disk-full`, `read-only-store`."""
+        # a newline first: a line that was cut short must not swallow this one
+        line = b"\n" + json.dumps(asdict(run)).encode() + b"\n"
+        with explained(self._layout.root):
+            descriptor = os.open(self._file(run.step), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                os.write(descriptor, line)
+            finally:
+                os.close(descriptor)
+
+    def last(self, step: str, outcome: str | None = "built") -> Run | None:
+        """The latest run of `step` with this outcome (with any, if None)."""
+        for run in self.runs(step):
+            if outcome is None or run.outcome == outcome:
+                return run
+        return None
+
+    def runs(self, step: str) -> Iterator[Run]:
+        """Recent runs of `step`, the latest first."""
+        try:
+            with self._file(step).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+                lines = file.read().splitlines()
+        except FileNotFoundError:
+            return
+        for line in reversed(lines):
+            run = _parse(line)
+            if run:
+                yield run
+
+
+def _parse(line: bytes) -> Run | None:
+    try:
+        return Run(**json.loads(line))
+    except (ValueError, TypeError):
+        return None  # cut short by a crash, or by the start of what is looked at

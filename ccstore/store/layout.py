@@ -1,0 +1,121 @@
+"""Where things lie in a store. Whoever only looks (`path`, `realize` with nothing to do) needs no more than this.
+
+    <store>/
+      format                      "ccstore-store 1", a newline: the version of this layout
+      index.sqlite                an index over all the rest, rebuilt from it when lost (database.py)
+      objects/<hash>-<name>       the objects: immutable files and trees, names as in /nix/store
+      objects/.tmp-<session>-<n>  being made by a live session; rubbish once that session has ended
+      objects/.trash-*            collected and being deleted
+      manifests/<hash>-<name>     what each file of an object holds (manifest.py)
+      drvs/<id>                   canonical bytes of derivations
+      realisations/<id>^<output>.json
+      roots/<project id>/<TARGET> one line of JSON for each GC root (roots.py)
+      logs/<derivation id>.zst    build logs
+      history/<step>.jsonl        one line for each run of a step
+      temproots/<session>         what a running session needs; locked for as long as the session lives
+      locks/                      gc.lock, <derivation id>, object-<hash>-<name>
+
+Objects, manifests, derivations, realisations and roots are the truth. An object is registered when the index
+knows it, which comes last; so whatever a root names is whole: `roots/<project>/<TARGET>` and
+`objects/<its path>` being there is all that a quick look has to check.
+
+Locks, in the order in which they are taken: a derivation's, an object's, `gc.lock`. A root, a temporary root, a
+realisation or a registration takes `gc.lock` shared for as long as it writes; a collection holds it alone while
+it decides and moves dead objects aside, and deletes them after it let go.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ccstore.model.realisation import OutputId
+from ccstore.model.storepath import StorePath
+
+STORE_FORMAT = 1
+STAGING_PREFIX = ".tmp-"
+TRASH_PREFIX = ".trash-"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Names of files below the store's folder `root`; computes, touches nothing."""
+
+    root: Path
+
+    @property
+    def format(self) -> Path:
+        return self.root / "format"
+
+    @property
+    def index(self) -> Path:
+        return self.root / "index.sqlite"
+
+    @property
+    def objects(self) -> Path:
+        return self.root / "objects"
+
+    @property
+    def manifests(self) -> Path:
+        return self.root / "manifests"
+
+    @property
+    def derivations(self) -> Path:
+        return self.root / "drvs"
+
+    @property
+    def realisations(self) -> Path:
+        return self.root / "realisations"
+
+    @property
+    def roots(self) -> Path:
+        return self.root / "roots"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def history(self) -> Path:
+        return self.root / "history"
+
+    @property
+    def temproots(self) -> Path:
+        return self.root / "temproots"
+
+    @property
+    def locks(self) -> Path:
+        return self.root / "locks"
+
+    @property
+    def gc_lock(self) -> Path:
+        return self.locks / "gc.lock"
+
+    def object(self, path: StorePath) -> Path:
+        return self.objects / path.base
+
+    def manifest(self, path: StorePath) -> Path:
+        return self.manifests / path.base
+
+    def derivation(self, derivation_id: str) -> Path:
+        return self.derivations / derivation_id
+
+    def realisation(self, output: OutputId) -> Path:
+        return self.realisations / f"{output}.json"
+
+    def log(self, derivation_id: str) -> Path:
+        return self.logs / f"{derivation_id}.zst"
+
+    def folders(self) -> tuple[Path, ...]:
+        """Every folder that a store has from the start."""
+        return (
+            self.objects,
+            self.manifests,
+            self.derivations,
+            self.realisations,
+            self.roots,
+            self.logs,
+            self.history,
+            self.temproots,
+            self.locks,
+        )

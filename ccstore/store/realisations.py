@@ -1,0 +1,74 @@
+"""Realisations and the derivations that they are of, as files; the index only helps to find them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ccstore.errors import CcError
+from ccstore.model import derivation as derivations
+from ccstore.model.derivation import AnyDerivation
+from ccstore.model.realisation import OutputId, Realisation
+from ccstore.model.storepath import StorePath
+from ccstore.store import files, locks
+from ccstore.store.database import Database
+from ccstore.store.failures import explained
+from ccstore.store.layout import Layout
+
+
+class Realisations:
+    """The realisations that one store knows."""
+
+    def __init__(self, layout: Layout, database: Database) -> None:
+        self._layout = layout
+        self._database = database
+
+    def get(self, output: OutputId) -> Realisation | None:
+        """What `output` was realised to; its object may be gone. Raises `object-damaged` if unreadable."""
+        file = self._layout.realisation(output)
+        try:
+            return Realisation.from_json(file.read_text())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise _damaged(str(file), f"the realisation cannot be read: {error}") from error
+
+    def record(self, derivation: AnyDerivation | None, realisations: Sequence[Realisation]) -> None:
+        """Keeps `realisations`, which replace those of the same outputs, and the derivation that they are of.
+
+        All of it survives a power cut once this returns. Without a derivation (facts that came from a cache) only
+        the realisations are kept. Raises `read-only-store`, `disk-full`.
+        """
+        with explained(self._layout.root), locks.gc_shared(self._layout.gc_lock):
+            if derivation is not None:
+                self._keep_derivation(derivation)
+            for each in realisations:
+                files.write_atomically(self._layout.realisation(each.id), each.to_json().encode() + b"\n")
+            self._database.add_realisations(realisations)
+
+    def _keep_derivation(self, derivation: AnyDerivation) -> None:
+        data = derivation.encode()
+        file = self._layout.derivation(derivation.id)
+        if not file.exists() or file.read_bytes() != data:
+            files.write_atomically(file, data)
+
+    def derivation(self, derivation_id: str) -> AnyDerivation | None:
+        """The derivation with this id, if it is kept. Raises `object-damaged` if it is not what its id says."""
+        file = self._layout.derivation(derivation_id)
+        try:
+            found = derivations.decode(file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise _damaged(str(file), f"the derivation cannot be read: {error}") from error
+        if found.id != derivation_id:
+            raise _damaged(str(file), f"the derivation's id is really {found.id}")
+        return found
+
+    def of_object(self, path: StorePath) -> list[Realisation]:
+        """Every realisation that gave this object."""
+        found = [self.get(output) for output in self._database.realisations_of(path)]
+        return [each for each in found if each is not None]
+
+
+def _damaged(where: str, message: str) -> CcError:
+    return CcError("object-damaged", message, where=where, hint="run `ccstore verify --repair`")

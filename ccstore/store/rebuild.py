@@ -1,0 +1,81 @@
+"""The index, made again from the store's files."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ccstore.model.objects import ObjectInfo
+from ccstore.model.realisation import Realisation
+from ccstore.model.storepath import StorePath
+from ccstore.store import canonical, files, locks, manifest
+from ccstore.store.database import Database
+from ccstore.store.failures import explained
+from ccstore.store.layout import Layout
+
+
+def rebuild(layout: Layout, database: Database) -> list[str]:
+    """Fills the index with every object and realisation that is there; returns what had to be left out.
+
+    An object whose manifest is missing or unreadable is hashed again, and gets a new one if its name is right.
+    Raises `disk-full`, `read-only-store`.
+    """
+    left_out: list[str] = []
+    with explained(layout.root), locks.gc_exclusive(layout.gc_lock):
+        database.replace(list(_objects(layout, left_out)), list(_realisations(layout, left_out)))
+    return left_out
+
+
+def object_names(layout: Layout) -> Iterator[StorePath]:
+    """What lies in `objects/` under a name that an object can have, registered or not."""
+    for name in sorted(os.listdir(layout.objects)):
+        if not name.startswith("."):
+            try:
+                yield StorePath.parse(name)
+            except ValueError:
+                continue  # not ours; `verify` reports it as stray
+
+
+def _objects(layout: Layout, left_out: list[str]) -> Iterator[manifest.Header]:
+    for path in object_names(layout):
+        header = _header(layout, path) or _remake_manifest(layout, path)
+        if header:
+            yield header
+        else:
+            left_out.append(str(layout.object(path)))
+
+
+def _header(layout: Layout, path: StorePath) -> manifest.Header | None:
+    try:
+        header = manifest.read_header(layout.manifest(path))
+    except (FileNotFoundError, ValueError):
+        return None
+    return header if header.info.path == path else None
+
+
+def _remake_manifest(layout: Layout, path: StorePath) -> manifest.Header | None:
+    scan = canonical.canonicalise(layout.object(path))
+    if StorePath.of_content(path.name, scan.nar_hash) != path:
+        return None
+    info = ObjectInfo(path, scan.nar_hash, scan.nar_size)
+    header = manifest.Header(info, int(time.time()))
+    files.write_atomically(layout.manifest(path), manifest.encode(header, scan.records))
+    return header
+
+
+def _realisations(layout: Layout, left_out: list[str]) -> Iterator[Realisation]:
+    for file in realisation_files(layout):
+        try:
+            found = Realisation.from_json(file.read_text())
+            if file.name != f"{found.id}.json":
+                raise ValueError("it is about something else")
+        except ValueError:
+            left_out.append(str(file))
+        else:
+            yield found
+
+
+def realisation_files(layout: Layout) -> list[Path]:
+    return sorted(file for file in layout.realisations.iterdir() if not file.name.startswith("."))

@@ -1,0 +1,140 @@
+"""Registration: how a file or tree becomes a store object (DESIGN, rule 7).
+
+     1 adopt     move it to objects/.tmp-<session>-<n>, beside where it will lie: as an ordinary user a read-only
+                 folder can be renamed, but not moved to another parent
+     2 canonical give it its canonical form, hash it; now its name is known
+     3 protect   write its name into the session's temporary roots
+     4 lock      locks/object-<base>: one registration of this object at a time
+     5 re-check  somebody else may have registered the same: theirs is kept
+     6 manifest  write it to manifests/.tmp-<session>-<n>
+     7 sync      syncfs: all bytes of the object and the manifest are on the disk before a name promises them
+     8 place     rename manifest, then object; fsync both folders
+     9 index     one SQLite transaction; from here on the object is registered
+
+Whatever stops this between two steps leaves rubbish that `gc` knows by its name (1–7), or an object that is whole
+but not registered (8), which the next registration or `gc` replaces or removes. `fault` is called with the name
+of each step that is done, so that tests can stop there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from ccstore.errors import CcError
+from ccstore.model.hashes import Sha256
+from ccstore.model.objects import ObjectInfo
+from ccstore.model.storepath import StorePath
+from ccstore.store import canonical, files, locks, manifest
+from ccstore.store.database import Database
+from ccstore.store.layout import TRASH_PREFIX, Layout
+from ccstore.store.temproots import TemporaryRoots
+
+Fault = Callable[[str], None]
+STEPS = ("adopt", "canonical", "protect", "lock", "manifest", "sync", "place-manifest", "place", "index")
+
+
+def no_fault(step: str) -> None:
+    """The `fault` of everyone but tests."""
+
+
+class Registration:
+    """The protocol for one object; `new_name` gives names that belong to the session."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        database: Database,
+        roots: TemporaryRoots,
+        new_name: Callable[[], str],
+        fault: Fault = no_fault,
+    ) -> None:
+        self._layout = layout
+        self._database = database
+        self._roots = roots
+        self._new_name = new_name
+        self._fault = fault
+
+    def run(
+        self,
+        source: Path,
+        name: str,
+        expected: Sha256 | None = None,
+        known: Mapping[bytes, bytes] | None = None,
+        replace: bool = False,
+    ) -> ObjectInfo:
+        """Registers what lies at `source`, which is gone afterwards whatever happens.
+
+        `known` is for `canonicalise`; `replace` puts it in the place of an object that is there (which is
+        damaged). Raises `hash-mismatch`, `output-invalid`, and OSError and sqlite3 errors.
+        """
+        with self._adopted(source) as adopted:
+            self._fault("adopt")
+            scan = canonical.canonicalise(adopted, known)
+            self._fault("canonical")
+            if expected is not None and scan.nar_hash != expected:
+                raise mismatch(name, expected, scan.nar_hash)
+            path = StorePath.of_content(name, scan.nar_hash)
+            info = ObjectInfo(path, scan.nar_hash, scan.nar_size)
+            self._roots.add(path)
+            self._fault("protect")
+            with locks.removable(self._layout.locks / f"object-{path.base}"):
+                self._fault("lock")
+                if replace or not self._registered(path):
+                    self._place(adopted, manifest.Header(info, int(time.time())), scan.records)
+        return info
+
+    @contextmanager
+    def _adopted(self, source: Path) -> Iterator[Path]:
+        adopted = self._layout.objects / self._new_name()
+        if source.is_dir() and not source.is_symlink():
+            source.chmod(0o700)  # or it could not be moved
+        source.rename(adopted)
+        try:
+            yield adopted
+        finally:
+            files.remove(adopted)
+
+    def _registered(self, path: StorePath) -> bool:
+        there = os.path.lexists(self._layout.object(path)) and self._layout.manifest(path).exists()
+        return there and self._database.object(path) is not None
+
+    def _place(self, adopted: Path, header: manifest.Header, records: list[bytes]) -> None:
+        path = header.info.path
+        temporary = self._layout.manifests / self._new_name()
+        trash = self._layout.objects / files.unique(TRASH_PREFIX)
+        try:
+            temporary.write_bytes(manifest.encode(header, records))
+            self._fault("manifest")
+            files.sync_file_system(self._layout.objects)
+            self._fault("sync")
+            with locks.gc_shared(self._layout.gc_lock):
+                temporary.replace(self._layout.manifest(path))
+                self._fault("place-manifest")
+                self._move_into_place(adopted, path, trash)
+                self._fault("place")
+                self._database.add_object(header)
+                self._fault("index")
+        finally:
+            temporary.unlink(missing_ok=True)
+            files.remove(trash)
+
+    def _move_into_place(self, adopted: Path, path: StorePath, trash: Path) -> None:
+        target = self._layout.object(path)
+        if os.path.lexists(target):
+            target.rename(trash)
+        adopted.rename(target)
+        files.sync_folder(self._layout.manifests)
+        files.sync_folder(self._layout.objects)
+
+
+def mismatch(name: str, wanted: Sha256, got: Sha256) -> CcError:
+    return CcError(
+        "hash-mismatch",
+        f"{name} has other content than expected",
+        details=(f"wanted {wanted.sri}", f"got    {got.sri}"),
+        hint="if the new content is what you want, put its hash into the recipe",
+    )

@@ -1,0 +1,141 @@
+"""A store: where everything that ccstore makes is kept. `layout.py` says what lies where."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+from ccstore.errors import CcError
+from ccstore.store import files, locks
+from ccstore.store.database import Database, newer_store
+from ccstore.store.failures import explained, read_only
+from ccstore.store.history import History
+from ccstore.store.layout import STORE_FORMAT, Layout
+from ccstore.store.locks import Locks
+from ccstore.store.logs import Logs
+from ccstore.store.objects import Objects
+from ccstore.store.realisations import Realisations
+from ccstore.store.rebuild import rebuild
+from ccstore.store.roots import Roots
+from ccstore.store.session import Session
+
+_FORMAT_LINE = "ccstore-store {}\n"
+
+
+class Store:
+    """An open store; made by `Store.open`, a context manager, safe to share between threads."""
+
+    def __init__(self, layout: Layout, database: Database, *, writable: bool) -> None:
+        self.layout = layout
+        self.root = layout.root
+        self.writable = writable
+        self.database = database
+        self.objects = Objects(layout, database)
+        self.realisations = Realisations(layout, database)
+        self.roots = Roots(layout, self.objects)
+        self.locks = Locks(layout.locks)
+        self.logs = Logs(layout)
+        self.history = History(layout)
+
+    @classmethod
+    def open(cls, root: Path, *, create: bool = True) -> Store:
+        """Opens the store at `root`, made first if it is not there and `create` is set.
+
+        One that cannot be written to opens too, for reading. Raises `not-found`, `read-only-store` (it would
+        have to be made), `newer-store`, `store-unusable`, `disk-full`.
+        """
+        layout = Layout(root.absolute())
+        with explained(layout.root):
+            if not layout.format.exists():
+                if not create:
+                    raise _no_store(layout.root)
+                _create(layout)
+            _check_format(layout)
+            return _open(layout)
+
+    def session(self) -> Session:
+        """Begins to add to the store. Raises `read-only-store`, `disk-full`."""
+        self.require_writable()
+        return Session(self.layout, self.database, self.objects)
+
+    def require_writable(self) -> None:
+        """Raises `read-only-store` if nothing can be written."""
+        if not self.writable:
+            raise read_only(self.root)
+
+    def close(self) -> None:
+        self.database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _open(layout: Layout) -> Store:
+    writable = os.access(layout.root, os.W_OK | os.X_OK) and os.access(layout.objects, os.W_OK | os.X_OK)
+    if layout.index.exists():
+        return Store(layout, Database(layout.root, layout.index, writable=writable), writable=writable)
+    if not writable:
+        raise read_only(layout.root)
+    return _open_without_index(layout)
+
+
+def _open_without_index(layout: Layout) -> Store:
+    """The index is filled under another name, so that nobody takes half an index for the whole."""
+    temporary = layout.index.with_name(files.unique(files.UNFINISHED))
+    try:
+        database = Database(layout.root, temporary, writable=True)
+        try:
+            rebuild(layout, database)
+        finally:
+            database.close()
+        with locks.gc_exclusive(layout.gc_lock):
+            if not layout.index.exists():
+                temporary.rename(layout.index)
+                files.sync_folder(layout.root)
+    finally:
+        temporary.unlink(missing_ok=True)
+        Path(f"{temporary}-journal").unlink(missing_ok=True)
+    return Store(layout, Database(layout.root, layout.index, writable=True), writable=True)
+
+
+def _create(layout: Layout) -> None:
+    try:
+        layout.root.mkdir(parents=True, exist_ok=True)
+        for folder in layout.folders():
+            folder.mkdir(exist_ok=True)
+        files.write_atomically(layout.format, _FORMAT_LINE.format(STORE_FORMAT).encode())
+    except PermissionError as error:
+        raise read_only(layout.root) from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise CcError(
+            "store-unusable",
+            "a file is where a folder of the store should be",
+            where=str(error.filename),
+            hint="move it away, or choose another store with --store or CCSTORE_STORE",
+        ) from error
+
+
+def _check_format(layout: Layout) -> None:
+    text = layout.format.read_text(errors="replace")
+    word, _, number = text.strip().partition(" ")
+    if word != "ccstore-store" or not number.isdecimal():
+        raise CcError(
+            "store-unusable",
+            f"not a ccstore store: the file 'format' says {text[:80]!r}",
+            where=str(layout.root),
+            hint="choose another store with --store or CCSTORE_STORE",
+        )
+    if int(number) > STORE_FORMAT:
+        raise newer_store(layout.root, f"its format is {number}, this is {STORE_FORMAT}")
+
+
+def _no_store(root: Path) -> CcError:
+    return CcError(
+        "not-found", "there is no store", where=str(root), hint="`ccstore realize TARGET` makes one"
+    )
