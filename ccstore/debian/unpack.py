@@ -8,8 +8,9 @@ files the tree has:
     bin sbin lib lib64          -> usr/…
     in build out tmp dev proc   empty, for the sandbox to mount on
     etc/passwd etc/group        root and the sandbox's user, unless a package has them
-    etc/resolv.conf etc/hosts   empty, for a sandbox with a network to mount on, unless a package has them
     var/lib/dpkg/status         what the tree is made of, as dpkg would have noted it
+
+Whoever changes what tree the same packages and texts give raises `DEBIAN_TREE_REVISION` (ccstore.model.derivation).
 """
 
 from __future__ import annotations
@@ -30,17 +31,12 @@ from ccstore.debian.package import Package, Packed, Spool, read_package
 from ccstore.errors import CcError
 from ccstore.ports import Cancel, Tree
 
-# raised whenever the same packages and texts would give another tree; it is the derivation's `policy`
-UNPACK_REVISION = 1
-
 MERGED = (b"bin", b"sbin", b"lib", b"lib64")
 MOUNT_POINTS = (b"in", b"build", b"out", b"tmp", b"dev", b"proc")
 STATUS = b"var/lib/dpkg/status"
 _TEXTS = {
     b"etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nbuilder:x:1000:1000:builder:/build:/bin/sh\n",
     b"etc/group": b"root:x:0:\nbuilder:x:1000:\n",
-    b"etc/resolv.conf": b"",
-    b"etc/hosts": b"",
 }
 _WORKERS = 4
 
