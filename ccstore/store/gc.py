@@ -183,7 +183,7 @@ class _Collection:
     def _rubbish(self, sessions: set[str]) -> list[Path]:
         """What sessions that ended left half made, and trash of collections that were interrupted."""
         layout = self._layout
-        found = [file for file in layout.locks.iterdir() if file != layout.gc_lock and locks.is_free(file)]
+        found: list[Path] = []
         for folder in (layout.root, layout.derivations, layout.realisations, *layout.roots.iterdir()):
             found += folder.glob(files.UNFINISHED + "*")
         for path in (*layout.objects.iterdir(), *layout.manifests.iterdir()):
@@ -207,6 +207,7 @@ class _Collection:
     def _move_aside(self, doomed: _Doomed) -> list[Path]:
         self._store.database.remove([path.base for path in doomed.objects], doomed.facts)
         trash = []
+        locks.remove_free(file for file in self._layout.locks.iterdir() if file != self._layout.gc_lock)
         for path in doomed.objects:
             aside = self._layout.objects / files.unique(TRASH_PREFIX)
             if _rename(self._layout.object(path), aside):

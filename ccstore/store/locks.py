@@ -7,13 +7,14 @@ by its holder; whoever waited for it notices that the name is gone or means anot
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -56,16 +57,16 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
-def is_free(path: Path) -> bool:
-    """Whether nobody holds the lock file `path`, which then may be removed."""
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        return try_lock(descriptor)
-    finally:
-        os.close(descriptor)
+def remove_free(paths: Iterable[Path]) -> None:
+    """Removes those of the lock files `paths` that nobody holds; each is held meanwhile."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                if try_lock(descriptor) and _same_file(descriptor, path):
+                    path.unlink()
+            finally:
+                os.close(descriptor)
 
 
 @contextmanager
