@@ -52,7 +52,7 @@ LOCK = Codes("lock-invalid", "lock-invalid")
 
 @dataclass(slots=True)
 class Document:
-    """A parsed text: `data`, and the mark of every value and key by its location in the data.
+    """A parsed text: `data`, and the mark of every value and key by its location in the data; `texts` are leaves.
 
     `name` is what messages call the file. An empty text has the data `{}`.
     """
@@ -63,12 +63,14 @@ class Document:
     data: Any = None
     values: dict[Loc, Mark] = field(default_factory=dict)
     keys: dict[Loc, Mark] = field(default_factory=dict)
+    texts: set[Loc] = field(default_factory=set)
 
     def mark(self, loc: Loc, *, key: bool = False) -> Mark:
         """Where `loc` stands: the value, or its key; the nearest enclosing place if it is not in the text."""
         for length in range(len(loc), 0, -1):
             prefix = loc[:length]
-            found = self.keys.get(prefix) if key or length < len(loc) else None
+            on_key = key or (length < len(loc) and prefix not in self.texts)
+            found = self.keys.get(prefix) if on_key else None
             found = found or self.values.get(prefix)
             if found:
                 return found
@@ -259,7 +261,7 @@ class _Builder:
         elif event.implicit[0] and text in NULLS:
             self._null(event.value)
         else:
-            self._put(text)
+            self.document.texts.add(self._put(text))
 
     def _null(self, text: str) -> None:
         if not self._stack:

@@ -42,7 +42,7 @@ def _error(document: Document, model: type[BaseModel], error: ValidationError) -
 
 def collected(document: Document, problems: Iterable[tuple[Mark, str, str | None]]) -> CcError:
     """One error for all problems: the first in the text speaks, the others follow in the details."""
-    ordered = sorted(problems, key=lambda each: (each[0].line, each[0].column, each[1]))
+    ordered = sorted(problems, key=lambda each: (each[0].line, each[0].column))
     mark, message, hint = ordered[0]
     details: list[str] = []
     for other, text, advice in ordered[1:]:
@@ -56,7 +56,8 @@ class _Problem:
 
     def __init__(self, document: Document, model: type[BaseModel], found: Any) -> None:
         loc: Loc = found["loc"]
-        on_key = loc[-1:] == ("[key]",) or found["type"] in ("extra_forbidden", "missing")
+        whole = found["type"] == "value_error" and isinstance(found["input"], dict)
+        on_key = whole or loc[-1:] == ("[key]",) or found["type"] in ("extra_forbidden", "missing")
         self._loc: Loc = loc[:-1] if loc[-1:] == ("[key]",) else loc
         self._model = model
         self._found = found

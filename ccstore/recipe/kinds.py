@@ -164,7 +164,7 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _one_way(self) -> Config:
-        if self.fragments and (self.add or self.drop):
+        if "fragments" in self.model_fields_set and (self.add or self.drop):
             raise ValueError("give either `fragments`, or `add` and `drop`")
         return self
 

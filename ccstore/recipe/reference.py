@@ -17,13 +17,15 @@ from ccstore.recipe.schema import config_schema, json_schema
 
 BEGIN = "<!-- recipe reference: begin (python -m ccstore.recipe.reference README.md) -->"
 END = "<!-- recipe reference: end -->"
+COMMON = ("kind", "import")
 _HEAD = ("| key | type | default | meaning |", "|---|---|---|---|")
 
 
 def reference() -> str:
     """Every kind of recipe with its keys, then the configuration, as Markdown that begins at level 3."""
     schema = json_schema()
-    parts = [
+    parts = [_common(schema)]
+    parts += [
         _section(f"`kind: {kind}`", schema["$defs"][model.__name__], schema) for kind, model in KINDS.items()
     ]
     config = config_schema()
@@ -40,6 +42,20 @@ def replaced(text: str) -> str:
     return f"{before}{BEGIN}\n{reference()}{END}{after}"
 
 
+def _common(schema: dict[str, Any]) -> str:
+    field = schema["$defs"][KernelRecipe.__name__]["properties"]["import"]
+    kinds = ", ".join(f"`{kind}`" for kind in KINDS)
+    return "\n".join(
+        (
+            "### Every recipe",
+            "",
+            *_HEAD,
+            f"| `kind` | {kinds} | required | What is made; the other keys follow from it. |",
+            f"| `import` | {_type('import', field, schema)} |  | {field['description']} |",
+        )
+    )
+
+
 def _section(title: str, model: dict[str, Any], schema: dict[str, Any]) -> str:
     rows = [" | ".join(("", *cells, "")).strip() for cells in _rows(model, schema, "")]
     text = " ".join(model["description"].split())
@@ -48,7 +64,7 @@ def _section(title: str, model: dict[str, Any], schema: dict[str, Any]) -> str:
 
 def _rows(model: dict[str, Any], schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, str, str, str]]:
     for key, field in model["properties"].items():
-        if key == "kind":
+        if key in COMMON and not prefix:
             continue
         required = key in model.get("required", ())
         inner = _definition(field, schema)
