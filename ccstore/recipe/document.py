@@ -218,22 +218,24 @@ class _Builder:
 
     def feed(self, event: Any) -> None:
         self.last = _mark_of(event)
-        if getattr(event, "anchor", None) is not None:
-            self._refuse("anchors and aliases are not allowed here", "write the value out")
-        if getattr(event, "tag", None) is not None:
-            self._refuse(f"the tag {event.tag!r} is not allowed here", "write the plain value")
-        if isinstance(event, yaml.ScalarEvent):
-            self._scalar(event)
-        elif isinstance(event, yaml.MappingStartEvent):
-            self._open({})
-        elif isinstance(event, yaml.SequenceStartEvent):
-            self._open([])
-        elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
-            self._close()
+        if isinstance(event, yaml.NodeEvent):
+            self._node(event)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self._stack.pop()
         elif isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
                 self._refuse("a second document begins here", "one file holds one document")
+
+    def _node(self, event: Any) -> None:
+        if event.anchor is not None:  # an alias has one too
+            self._refuse("anchors and aliases are not allowed here", "write the value out")
+        if event.tag is not None:
+            self._refuse(f"the tag {event.tag!r} is not allowed here", "write the plain value")
+        if isinstance(event, yaml.ScalarEvent):
+            self._scalar(event)
+        else:
+            self._open({} if isinstance(event, yaml.MappingStartEvent) else [])
 
     def _refuse(self, message: str, hint: str) -> NoReturn:
         raise self.document.error_at(self.last, message, self.document.codes.syntax, hint=hint)
@@ -245,9 +247,6 @@ class _Builder:
             self._refuse(f"this is nested more than {MAX_DEPTH} levels deep", "no recipe needs that")
         loc = self._put(value)
         self._stack.append(_Frame(value, loc))
-
-    def _close(self) -> None:
-        self._stack.pop()
 
     def _awaits_key(self) -> bool:
         return bool(self._stack) and isinstance(self._stack[-1].value, dict) and self._stack[-1].key is None

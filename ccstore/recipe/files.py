@@ -67,6 +67,22 @@ def is_inside(path: Path, folder: Path) -> bool:
     return path == folder or folder in path.parents
 
 
+def links_to(path: Path) -> list[Path]:
+    """The symbolic links on the way to an existing file, in the order in which they are followed."""
+    if Path(os.path.realpath(path)) == path:
+        return []
+    links: list[Path] = []
+    rest = list(reversed(path.parts[1:]))
+    here = Path(path.root)
+    while rest:
+        here = Path(os.path.normpath(here / rest.pop()))
+        if here.is_symlink():
+            links.append(here)
+            rest += reversed(here.readlink().parts)
+            here = here.parent
+    return links
+
+
 def is_project(folder: Path) -> bool:
     try:
         return (folder / PROJECT_FILE).is_file()

@@ -292,6 +292,9 @@ class BuildRecipe(RecipeBase):
                 raise ValueError(
                     f"`overlays` wants an output and an input of this recipe, not {output}: {name}"
                 )
+        taken = [name for name in self.env if name.startswith("CCSTORE_")]
+        if taken:
+            raise ValueError(f"CCSTORE_… is the sandbox's to set, not {taken[0]} in `env`")
         if "SOURCE_DATE_EPOCH" in self.env:
             raise ValueError("SOURCE_DATE_EPOCH is set by `source-date-epoch`, not in `env`")
         return self

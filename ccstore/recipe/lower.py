@@ -157,10 +157,10 @@ def _cycle(project: Project, circle: list[str]) -> CcError:
     start = circle.index(min(circle))
     circle = [*circle[start:-1], *circle[:start], circle[start]]
     recipes = [name.partition(".")[0] for name in circle]
+    message, hint = f"recipes need each other: {' → '.join(circle)}", "break the circle"
     for name in recipes:
         recipe = project.recipes[name]
         for loc, text in recipe.spec.uses():
             if target(text).step.partition(".")[0] in recipes:
-                message = f"recipes need each other: {' → '.join(circle)}"
-                return recipe.document.error(message, loc, code="recipe-cycle", hint="break the circle")
-    raise ValueError(f"no recipe names a step of the circle {circle}")
+                return recipe.document.error(message, loc, code="recipe-cycle", hint=hint)
+    return project.recipes[recipes[0]].document.error(message, code="recipe-cycle", hint=hint)

@@ -95,7 +95,7 @@ def _config(draft: Draft, recipe: Recipe, spec: KernelRecipe, tree: Ref) -> Buil
         (PYTHON, "/in/.builder/kconfig.py"),
         target(spec.toolchain),
         inputs={"tree": tree, **_refs(draft, named)},
-        files=scripts("kconfig.py", "kconfiglib.py"),
+        files=scripts("kconfig.py"),
         env={
             "BASE": base if isinstance(base, str) else "file",
             "VERSION": spec.version,

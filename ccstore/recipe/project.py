@@ -140,7 +140,12 @@ class _Loading:
 
     def _listed(self, folder: Path) -> list[Path]:
         """The recipe files of the project, without its configuration."""
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        try:
+            names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        except OSError as error:
+            raise CcError(
+                "file-missing", f"recipes/ cannot be read: {error.strerror}", where="recipes"
+            ) from error
         for name in names:
             if name.endswith(".yaml"):
                 hint = f"rename it to {name[:-5]}.yml"
@@ -160,8 +165,13 @@ class _Loading:
         return path
 
     def _read(self, path: Path, codes: document.Codes) -> Document:
-        self.files_read[path] = None
+        self._remember(path)
         return document.read(path, os.path.relpath(path, self.root), codes)
+
+    def _remember(self, path: Path) -> None:
+        """Notes a file that is read, and the links on the way to it."""
+        self.files_read |= dict.fromkeys(files.links_to(path))
+        self.files_read[Path(os.path.realpath(path))] = None
 
     def _recipe(self, path: Path, imported: str) -> Recipe | None:
         """The recipe in `path`; None when that file was read before. `imported` is the place that names it."""
@@ -185,7 +195,7 @@ class _Loading:
         home = files.home_of(path, self.root)
         errors: list[CcError] = []
         for loc, file in files.named_files(spec):
-            if loc == ("lock",) and not self.locks:
+            if (loc == ("lock",) and not self.locks) or loc[:2] == ("config", "drop"):
                 continue
             try:
                 found = files.find(text, loc, file, home)
@@ -193,15 +203,14 @@ class _Loading:
                 errors.append(error)
                 continue
             self.found.setdefault(file.path, found)
-            if found.path != file.path:
-                self.files_read[file.path] = None
+            self.files_read |= dict.fromkeys(files.links_to(file.path))
         if errors:
             raise _first(errors)
 
     def _lock(self, name: str, spec: Spec, text: Document) -> Lock | None:
         if not isinstance(spec, DebianRecipe) or not self.locks:
             return None
-        self.files_read[spec.lock.path] = None
+        self._remember(spec.lock.path)
         lock = read_lock(self.found[spec.lock.path].path, spec.lock.label)
         check_fresh(lock, spec, text, name)
         return lock

@@ -29,8 +29,8 @@ NAME = r"[a-z0-9][a-z0-9-]*"
 TARGET = rf"{NAME}(?:\.[a-z0-9][a-z0-9.+-]*)?(?:\^{NAME})?"
 MAKE_TARGET = re.compile(r"[A-Za-z0-9_-]*config")
 _DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s)?")
-_URL = re.compile(r"(?:https?|file)://[^\s]+|mirror://[a-z0-9][a-z0-9-]*/[^\s]+")
-_GIT_URL = re.compile(r"(?:https?|ssh|git|file)://[^\s]+|[A-Za-z0-9_][\w.-]*@[\w.-]+:[^\s]+")
+_URL = r"(?:https?|file)://[^\s]+|mirror://[a-z0-9][a-z0-9-]*/[^\s]+"
+_GIT_URL = r"(?:https?|ssh|git|file)://[^\s]+|[A-Za-z0-9_][\w.-]*@[\w.-]+:[^\s]+"
 
 
 class Model(BaseModel):
@@ -106,8 +106,8 @@ def _duration(value: Any) -> float:
     return float(seconds)
 
 
-def _matching(pattern: str | re.Pattern[str], wanted: str) -> Any:
-    compiled = re.compile(pattern)
+def _matching(pattern: str, wanted: str) -> Any:
+    compiled = re.compile(pattern, re.ASCII)
 
     def check(value: str) -> str:
         if not compiled.fullmatch(value):
@@ -219,7 +219,7 @@ InputName = Annotated[
     str,
     AfterValidator(
         _matching(
-            r"[A-Za-z0-9][\w.+-]*", "an input's name (letters, digits and . _ + -; '.builder' is taken)"
+            r"[A-Za-z0-9][\w.+-]{0,99}", "an input's name (letters, digits and . _ + -; '.builder' is taken)"
         )
     ),
 ]

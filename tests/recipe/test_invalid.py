@@ -50,6 +50,7 @@ WRONG = {
     "output given twice": ("module", "[out, doc]", "[out, out]", "1:1", "outputs"),
     "no output": ("module", "[out, doc]", "[]", "10:10", "1 item"),
     "epoch in env": ("module", "{LEVEL: 10}", "{SOURCE_DATE_EPOCH: 10}", "1:1", "source-date-epoch"),
+    "sandbox's own env": ("module", "{LEVEL: 10}", "{CCSTORE_CORES: 10}", "1:1", "CCSTORE_CORES"),
     "link that climbs": ("toolchain", "  usr/bin/sh:", "  ../sh:", "6:3", ".."),
     "absolute link": ("toolchain", "  usr/bin/sh:", "  /bin/sh:", "6:3", "path"),
     "no packages": ("toolchain", "[gcc, make]", "[]", "4:11", "1 item"),

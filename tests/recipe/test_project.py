@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -46,7 +45,7 @@ def test_what_is_no_recipe_is_left_alone(tmp_path: Path) -> None:
     root = sample.write(tmp_path)
     sample.put(root, "recipes/README.md", "# notes")
     sample.put(root, "recipes/old/x.yml", "}")
-    os.symlink("nobody@nowhere:1", root / "recipes" / ".#kernel.yml")
+    (root / "recipes" / ".#kernel.yml").symlink_to("nobody@nowhere:1")
     assert "x" not in load_project(root).recipes
 
 
@@ -224,6 +223,16 @@ def test_a_link_within_the_project_is_followed_and_remembered(tmp_path: Path) ->
     project = load_project(root)
     assert project.found[root / "module/link.c"].path == root / "module/hello.c"
     assert root / "module/link.c" in project.files_read
+
+
+def test_every_link_on_the_way_is_remembered(tmp_path: Path) -> None:
+    root = sample.write(tmp_path, module=MODULE.replace("../module/hello.c", "../a/hello.c")).resolve()
+    (root / "a").symlink_to("b")
+    (root / "b").symlink_to(root / "module")
+    (root / "recipes/copy.yml").symlink_to("../module/copy.yml")
+    copy = sample.put(root, "module/copy.yml", "kind: path\npath: ../module\n")
+    read = load_project(root).files_read
+    assert {root / "a", root / "b", root / "recipes/copy.yml", copy} <= set(read)
 
 
 @pytest.mark.parametrize("name", ["recipes/evil.yml", "recipes/ccstore.yml", "recipes"])
