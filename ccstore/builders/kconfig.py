@@ -204,7 +204,9 @@ def problems(tree: Tree, requests: dict[str, Request], final: dict[str, str]) ->
         symbol = tree.syms.get(request.symbol)
         if symbol is None or not symbol.nodes:
             yield _unknown(tree, request)
-        elif not _same(symbol, request.value, final.get(request.symbol, "n")):
+        elif not _same(symbol, request.value, final.get(request.symbol, "n")) and not _outvoted(
+            symbol, requests
+        ):
             yield _dropped(symbol, request, final.get(request.symbol, "n"), requests)
 
 
@@ -228,6 +230,13 @@ def _same(symbol: Any, wanted: str, got: str) -> bool:
         except ValueError:
             return False
     return wanted == got
+
+
+def _outvoted(symbol: Any, requests: dict[str, Request]) -> bool:
+    """Whether a later fragment asks for another member of the same choice, which is to override this one."""
+    winner = symbol.choice.selection if symbol.choice else None
+    later = requests.get(winner.name) if winner else None
+    return later is not None and later.value == "y" and later.source > requests[symbol.name].source
 
 
 def _dropped(symbol: Any, request: Request, got: str, requests: dict[str, Request]) -> Problem:
@@ -360,9 +369,6 @@ def _selectors(expr: Any, least: int) -> Iterator[Any]:
 
 def _prompt(choice: Any) -> str:
     return "'" + next((node.prompt[0] for node in choice.nodes if node.prompt), "an unnamed choice") + "'"
-
-
-# ----------------------------------------------------------------------------------------------------------------
 
 
 def report(found: list[Problem]) -> NoReturn:

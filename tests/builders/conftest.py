@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -92,8 +93,10 @@ MakeStep = Callable[..., Step]
 
 @pytest.fixture
 def step(toolchain: Tree, tmp_path: Path) -> MakeStep:
-    def make(*argv: str, files: tuple[str, ...], **more: Any) -> Step:
-        return Step(toolchain, tmp_path / "steps" / files[0], argv, files, **more)
+    numbers = count()
+
+    def make(*argv: str, **more: Any) -> Step:
+        return Step(toolchain, tmp_path / f"step-{next(numbers)}", argv, **more)
 
     return make
 
@@ -110,7 +113,7 @@ def patch(step: MakeStep) -> Step:
 
 @pytest.fixture
 def configure(step: MakeStep) -> Step:
-    return step("/usr/bin/python3", "/in/.builder/kconfig.py", files=("kconfig.py", "kconfiglib.py"))
+    return step("/usr/bin/python3", "/in/.builder/kconfig.py", files=("kconfig.py",))
 
 
 @pytest.fixture
