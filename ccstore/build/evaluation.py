@@ -5,7 +5,7 @@
     ccstore-evaluation 1 <fingerprint of ccstore>
     <project folder>
     <object base name> <root name>
-    <clock: nanoseconds of this file system when the evaluation began>
+    <when the evaluation began, in nanoseconds>
     <kind> <inode> <size> <mtime ns> <ctime ns> <XXH3-128 or -> <path>     one line for each file or folder
 
 Reading one takes some lstat calls and nothing that is slow to import: no SQLite, YAML or pydantic. A file counts
@@ -19,10 +19,12 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from binascii import crc32
 
 VERSION = "ccstore-evaluation 1"
 FOLDER = "evaluations"
+KERNEL_TICK = 20_000_000  # nanoseconds; Linux stamps files with the time of its last tick
 COARSEST_TICK = 2_000_000_000  # nanoseconds; FAT counts in two seconds, NFS and ext3 in one
 
 
@@ -81,20 +83,16 @@ def record(store: str, project: str, target: str, base: str, root: str, began: i
             f"{_kind(now)} {now.st_ino} {now.st_size} {now.st_mtime_ns} {now.st_ctime_ns} {digest} {path}"
         )
     path = cache_path(store, project, target)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = f"{path}.{os.getpid()}"
     with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write("\n".join(lines) + "\n")
     os.replace(temporary, path)
 
 
-def clock(store: str) -> int:
-    """The time now, in nanoseconds, as the store's file system stamps it."""
-    os.makedirs(f"{store}/{FOLDER}", exist_ok=True)
-    probe = f"{store}/{FOLDER}/.clock-{os.getpid()}"
-    with open(probe, "w"):
-        now = os.stat(probe).st_ctime_ns
-    os.unlink(probe)
-    return now
+def clock() -> int:
+    """The earliest time, in nanoseconds, that a file which changes from now on can be stamped with."""
+    return time.time_ns() - KERNEL_TICK
 
 
 def _kind(status: os.stat_result) -> str:

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccstore.build.buildlog import BuildLog
@@ -23,8 +23,10 @@ from ccstore.fetch.fetch import fetch
 from ccstore.fetch.mirrors import Mirrors
 from ccstore.model.derivation import BUILTIN, AnyDerivation, Derivation, FixedOutput
 from ccstore.model.graph import Build, Fetch, Local
+from ccstore.model.hashes import Sha256
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.realisation import OutputId, Realisation, worst
+from ccstore.model.storepath import StorePath
 from ccstore.ports import BuildRequest, BuildResult, Cancel, Executor, Tree
 from ccstore.store.history import Run
 from ccstore.store.session import Session
@@ -36,7 +38,10 @@ BUILTINS: Mapping[str, Builtin] = {"debian-tree": debian_tree}
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """What making a step needs besides the step. `cores` is the make jobs that one build may use."""
+    """What making a step needs besides the step. `cores` is the make jobs that one build may use.
+
+    Objects in `damaged` count as missing until they were made again, which takes them out of the set.
+    """
 
     store: Store
     session: Session
@@ -46,6 +51,7 @@ class Runner:
     cancel: Cancel
     cores: int
     keep_failed: bool = False
+    damaged: set[StorePath] = field(default_factory=set)
 
     def build(self, step: Build, derivation: Derivation, inputs: Mapping[str, Realisation]) -> Outputs:
         """Builds `step`; `inputs` has the realisation of each input by name, and of the root under ""."""
@@ -78,15 +84,15 @@ class Runner:
                     cancel=self.cancel,
                 )
                 nar_hash = step.fixed.sha256 if step.fixed.method == "nar" else None
-                info = self.session.register(target, step.fixed.name, expected=nar_hash)
+                info = self._register_one(target, step.fixed.name, nar_hash)
             return self._record(step.name, step.fixed, {"out": info}, [], "fetch", started)
 
     def copy(self, step: Local, fixed: FixedOutput) -> Outputs:
         with self._locked(step.name, fixed) as done:
             if done:
                 return done
-            started = time.monotonic()
-            info = self.session.add(step.path, step.object_name)
+            info = self.session.add(step.path, step.object_name, replace=bool(self.damaged))
+            self.damaged.discard(info.path)
             if info.nar_hash != fixed.sha256:
                 raise CcError(
                     "file-changed",
@@ -94,13 +100,14 @@ class Runner:
                     where=step.where or None,
                     hint="run the same command again",
                 )
-            return self._record(step.name, fixed, {"out": info}, [], "local", started)
+            return self._record(step.name, fixed, {"out": info}, [], "local")
 
     def present(self, outputs: Outputs) -> bool:
         """Whether every object is there, and stays there from now on."""
         for each in outputs.values():
             self.session.protect(each.object.path)
-        return all(self.store.objects.has(each.object.path) for each in outputs.values())
+        paths = [each.object.path for each in outputs.values()]
+        return not self.damaged.intersection(paths) and all(map(self.store.objects.has, paths))
 
     @contextmanager
     def _locked(self, name: str, derivation: AnyDerivation) -> Iterator[Outputs | None]:
@@ -136,7 +143,7 @@ class Runner:
             BUILTINS[step.argv[0].removeprefix(BUILTIN)](trees, step.files, staging / "out", self.cancel)
             if self.cancel.cancelled:
                 raise CcError("interrupted", f"{step.name} was interrupted")
-            objects = {"out": self.session.register(staging / "out", derivation.object_name("out"))}
+            objects = {"out": self._register_one(staging / "out", derivation.object_name("out"))}
         return self._record(step.name, derivation, objects, list(inputs.values()), "builtin", started)
 
     def _build_sandboxed(
@@ -211,10 +218,18 @@ class Runner:
             name = derivation.object_name(output)
             if output in result.overlays:
                 base = inputs[step.overlays[output]].object.path
-                objects[output] = self.session.register_overlay(base, result.overlays[output], name)
+                upper = result.overlays[output]
+                info = self.session.register_overlay(base, upper, name, replace=bool(self.damaged))
+                self.damaged.discard(info.path)
+                objects[output] = info
             else:
-                objects[output] = self.session.register(out / output, name)
+                objects[output] = self._register_one(out / output, name)
         return objects
+
+    def _register_one(self, path: Path, name: str, expected: Sha256 | None = None) -> ObjectInfo:
+        info = self.session.register(path, name, expected=expected, replace=bool(self.damaged))
+        self.damaged.discard(info.path)
+        return info
 
     def _record(
         self,
@@ -225,7 +240,7 @@ class Runner:
         executor: str,
         started: float | None = None,
     ) -> Outputs:
-        """Writes the realisations down; with `started`, the run too (a build has done that itself)."""
+        """Writes the realisations down; with `started` the run too, which a sandboxed build has done already."""
         outputs = {
             output: Realisation(
                 id=OutputId(derivation.id, output),

@@ -19,7 +19,7 @@ from ccstore.build.plan import History, Planned, plan
 from ccstore.build.realize import realize
 from ccstore.build.resolve import Resolved, resolve
 from ccstore.build.runner import Runner
-from ccstore.codec.nar import hash_path
+from ccstore.codec.nar import nar_hash
 from ccstore.errors import CcError
 from ccstore.events import Sink, ignore
 from ccstore.executor.sandbox import Sandbox
@@ -37,7 +37,7 @@ from ccstore.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to realise. `jobs` builds at once, `cores` make jobs in each; None asks the configuration, then the host."""
+    """How to realise: `jobs` builds at once, `cores` make jobs in each; None: as configured, else as the host has."""
 
     jobs: int | None = None
     cores: int | None = None
@@ -58,9 +58,9 @@ class Workspace:
     @classmethod
     def open(cls, project_root: Path, store_root: Path) -> Workspace:
         """Raises CcError for a recipe that is wrong and for a store that cannot be used."""
-        store = Store.open(store_root)
-        began = evaluation.clock(str(store_root))
-        return cls(load_project(project_root), load_user_config(os.environ), store, began)
+        began = evaluation.clock()
+        project, user = load_project(project_root), load_user_config(os.environ)
+        return cls(project, user, Store.open(store_root), began)
 
     def __enter__(self) -> Workspace:
         return self
@@ -85,12 +85,12 @@ class Workspace:
         """The NAR hash of a file or folder of the project as it is now, read once in a run."""
         if step.path not in self._contents:
             try:
-                nar_hash, nar_size = hash_path(step.path)
+                digest, nar_size = nar_hash(step.path)
             except FileNotFoundError as error:
                 message = f"{step.path} does not exist"
                 raise CcError("file-missing", message, where=step.where or None) from error
-            path = StorePath.of_content(step.object_name, nar_hash)
-            self._contents[step.path] = ObjectInfo(path, nar_hash, nar_size)
+            path = StorePath.of_content(step.object_name, digest)
+            self._contents[step.path] = ObjectInfo(path, digest, nar_size)
         known = self._contents[step.path]
         path = StorePath.of_content(step.object_name, known.nar_hash)
         return ObjectInfo(path, known.nar_hash, known.nar_size)
@@ -116,8 +116,25 @@ class Workspace:
         cancel: Cancel | None = None,
     ) -> Mapping[Ref, Realisation]:
         """Makes the targets exist, in order, and roots each under its name."""
-        options = options or Options()
         refs = self.find(targets)
+        names = {self.root_name(target): ref for target, ref in zip(targets, refs, strict=True)}
+        found = self.realize_refs(refs, sink=sink, options=options or Options(), cancel=cancel, roots=names)
+        for target, ref in zip(targets, refs, strict=True):
+            self._remember(target, ref, found[ref])
+        return found
+
+    def realize_refs(
+        self,
+        refs: list[Ref],
+        *,
+        sink: Sink,
+        options: Options,
+        cancel: Cancel | None = None,
+        roots: Mapping[str, Ref] | None = None,
+        damaged: set[StorePath] | None = None,
+    ) -> Mapping[Ref, Realisation]:
+        """Makes outputs exist and names some as `roots`; objects in `damaged` are made again, and leave the set."""
+        config, user = self.project.config, self.user
         with self.store.session() as session:
             runner = Runner(
                 store=self.store,
@@ -126,19 +143,18 @@ class Workspace:
                 mirrors=self.mirrors,
                 sink=sink,
                 cancel=cancel or Cancel(),
-                cores=options.cores or self.project.config.cores or os.cpu_count() or 1,
+                cores=options.cores or config.cores or user.cores or os.cpu_count() or 1,
                 keep_failed=options.keep_failed,
+                damaged=damaged if damaged is not None else set(),
             )
-            jobs = options.jobs or self.project.config.jobs or 2
+            jobs = options.jobs or config.jobs or user.jobs or 2
             found = realize(self.graph, refs, runner, self.local_content, jobs)
-            for target, ref in zip(targets, refs, strict=True):
-                self._root(target, found[ref])
-        for target, ref in zip(targets, refs, strict=True):
-            self._remember(target, ref, found[ref])
+            for name, ref in (roots or {}).items():
+                self.store.roots.add(name, found[ref].object.path, found[ref].id)
         return found
 
     def executor(self, name: str | None = None) -> Executor:
-        wanted = name or self.project.config.executor
+        wanted = name or self.project.config.executor or self.user.executor or "sandbox"
         if wanted != "sandbox":
             raise CcError(
                 "usage",
@@ -149,9 +165,6 @@ class Workspace:
 
     def root_name(self, target: str) -> str:
         return f"{self.project.config.project}/{target}"
-
-    def _root(self, target: str, realisation: Realisation) -> None:
-        self.store.roots.add(self.root_name(target), realisation.object.path, realisation.id)
 
     def _remember(self, target: str, ref: Ref, realisation: Realisation) -> None:
         read = [*map(str, self.project.files_read), *map(str, self.project.dirs_listed)]

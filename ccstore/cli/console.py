@@ -84,6 +84,8 @@ class PlainLines:
         now = time.monotonic()
         if isinstance(event, Started):
             self._running[event.target] = Running(event.target, event.work, now, event.expected, told=now)
+            if event.work != "build":
+                return  # a line when it is done, or when it takes long, says enough
             expected = f" (took {duration(event.expected)} the last time)" if event.expected else ""
             _print(f"{event.target}: {event.work} begins{expected}")
         elif isinstance(event, Progressed):

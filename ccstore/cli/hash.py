@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ccstore.codec.nar import hash_path
+from ccstore.codec.nar import nar_hash
 from ccstore.errors import CcError
 from ccstore.model.storepath import StorePath
 
@@ -24,7 +24,7 @@ def command(path: str, store_path: bool, name: str | None) -> None:
     """
     here = Path(path)
     try:
-        digest, _ = hash_path(here)
+        digest, _ = nar_hash(here)
     except FileNotFoundError as error:
         raise CcError("file-missing", f"{path} does not exist", hint="give a file or a folder") from error
     if not store_path:

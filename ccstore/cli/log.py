@@ -26,7 +26,7 @@ def command(target: str, store: str | None) -> None:
         derivation = work.resolve([ref])[ref.step].derivation
         last = work.store.history.last(ref.step, None)
         for identity in (derivation.id if derivation else None, last.derivation if last else None):
-            if identity and work.store.logs.has(identity):
+            if identity and work.store.logs.path(identity).exists():
                 for chunk in work.store.logs.read(identity):
                     sys.stdout.buffer.write(chunk)
                 sys.stdout.buffer.flush()

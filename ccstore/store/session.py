@@ -89,7 +89,7 @@ class Session:
             return self._registration(fault).run(path, name, expected, replace=replace)
 
     def register_overlay(
-        self, base: StorePath, upper: Path, name: str, *, fault: Fault = no_fault
+        self, base: StorePath, upper: Path, name: str, *, replace: bool = False, fault: Fault = no_fault
     ) -> ObjectInfo:
         """Makes the object that the overlayfs upper folder `upper` over the object `base` shows.
 
@@ -100,9 +100,11 @@ class Session:
         tree = self._objects.tree(base)
         with explained(self._layout.root), _output_must_exist(upper):
             known = overlay.complete(upper, tree.path, tree.entries())
-            return self._registration(fault).run(upper, name, known=known)
+            return self._registration(fault).run(upper, name, known=known, replace=replace)
 
-    def add(self, source: Path, name: str, *, expected: Sha256 | None = None) -> ObjectInfo:
+    def add(
+        self, source: Path, name: str, *, expected: Sha256 | None = None, replace: bool = False
+    ) -> ObjectInfo:
         """Copies a file or tree from anywhere into the store. Raises as `register`, and `file-missing`."""
         with self.staging(name) as staging:
             try:
@@ -111,7 +113,7 @@ class Session:
                 raise CcError("file-missing", "there is no such file", where=str(error.filename)) from error
             except PermissionError as error:
                 raise CcError("file-missing", "the file cannot be read", where=str(error.filename)) from error
-            return self.register(staging / "copy", name, expected=expected)
+            return self.register(staging / "copy", name, expected=expected, replace=replace)
 
     def _registration(self, fault: Fault) -> Registration:
         return Registration(self._layout, self._database, self._roots, self._new_name, fault)

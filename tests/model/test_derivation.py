@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccstore.errors import CcError
 from ccstore.model import bencode
 from ccstore.model.derivation import Derivation, FixedOutput, decode
 from ccstore.model.graph import Build, Graph, Local, Ref
 from ccstore.model.hashes import Sha256
-from ccstore.errors import CcError
 
 TREE, CONFIG, ROOT = Sha256.of(b"tree"), Sha256.of(b"config"), Sha256.of(b"root")
 KERNEL = Derivation(

@@ -1,0 +1,111 @@
+"""`ccstore doctor`: what this host can and cannot do, and the remedy."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from ccstore.build.locate import find_project, find_store
+from ccstore.cli.context import json_option, print_json, size, store_option
+from ccstore.errors import CcError
+from ccstore.executor.probe import findings
+from ccstore.fetch.mirrors import Mirrors
+from ccstore.recipe.project import load_project, load_user_config
+from ccstore.store.store import Store
+
+ENOUGH = 12 * 10**9  # bytes: the toolchain, two kernel trees and a build folder
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report; `remedy` is empty when all is well. What is not `required` only limits."""
+
+    name: str
+    result: str
+    remedy: str = ""
+    required: bool = True
+
+    @property
+    def word(self) -> str:
+        if not self.remedy:
+            return "ok"
+        return "cannot" if self.required else "without"
+
+
+@click.command("doctor")
+@json_option
+@store_option
+def command(as_json: bool, store: str | None) -> None:
+    """Say what this host can and cannot do, and how to mend what it cannot; exit 6 if it cannot build.
+
+    \b
+    ccstore doctor
+    """
+    root = Path(find_store(find_project("."), store, os.environ))
+    checks = [*_host(), *_store(root), *_sandbox(root), *_mirrors(), *_tools()]
+    if as_json:
+        print_json(
+            [
+                {"check": each.name, "state": each.word, "result": each.result, "remedy": each.remedy}
+                for each in checks
+            ]
+        )
+    else:
+        for each in checks:
+            click.echo(f"{each.word:<8}{each.name}: {each.result}")
+            if each.remedy:
+                click.echo(f"        {each.remedy}")
+    failed = [each for each in checks if each.word == "cannot"]
+    if failed:
+        names = ", ".join(each.name for each in failed)
+        raise CcError("sandbox-failed", f"this host cannot build: {names}", hint=failed[0].remedy)
+
+
+def _host() -> Iterator[Check]:
+    machine = platform.machine()
+    yield Check(
+        "platform",
+        f"{sys.platform} {machine}",
+        "" if (sys.platform, machine) == ("linux", "x86_64") else "builds run on x86_64 Linux only",
+    )
+    yield Check("python", platform.python_version())
+
+
+def _store(root: Path) -> Iterator[Check]:
+    try:
+        with Store.open(root) as store:
+            store.require_writable()
+    except CcError as error:
+        yield Check("store", f"{root}: {error.message}", error.hint or "--store names another")
+        return
+    yield Check("store", str(root))
+    free = shutil.disk_usage(root).free
+    few = f"a kernel build wants {size(ENOUGH)}: free some, or use --store on a larger disk"
+    yield Check("disk", f"{size(free)} free", few if free < ENOUGH else "", required=False)
+
+
+def _sandbox(root: Path) -> Iterator[Check]:
+    for finding in findings(root if root.is_dir() else Path.cwd()):
+        yield Check(finding.name, finding.problem or "can be used", finding.remedy)
+
+
+def _mirrors() -> Iterator[Check]:
+    project = find_project(".")
+    configured = load_project(Path(project)).config.mirrors if project else {}
+    mirrors = Mirrors.from_host(os.environ, load_user_config(os.environ).mirrors, configured)
+    yield Check("mirror debian", ", ".join(mirrors.resolve("mirror://debian/")))
+
+
+def _tools() -> Iterator[Check]:
+    for tool, use in (("git", "`git` sources"), ("qemu-system-x86_64", "booting what was built")):
+        path = shutil.which(tool)
+        yield Check(
+            tool, path or f"missing: needed for {use}", "" if path else f"install {tool}", required=False
+        )

@@ -1,0 +1,92 @@
+"""`ccstore gc`: deletes what no root needs."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from ccstore.cli.console import progress
+from ccstore.cli.context import json_option, open_store, print_json, size, store_option
+from ccstore.store.gc import GcOptions, GcReport, collect
+
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+class Size(click.ParamType[int]):
+    """Bytes with an optional decimal unit: 500M, 20G."""
+
+    name = "SIZE"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([kMGT]?)B?", value)
+        if not found:
+            self.fail(f"{value!r} is no size: 500M or 20G is", param, ctx)
+        return int(float(found[1]) * _UNITS[found[2]])
+
+
+class Age(click.ParamType[float]):
+    """A span of time: 90m, 12h, 30d."""
+
+    name = "AGE"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value)
+        if not found:
+            self.fail(f"{value!r} is no age: 12h or 30d is", param, ctx)
+        return float(found[1]) * _SECONDS[found[2]]
+
+
+@click.command("gc")
+@click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
+@click.option(
+    "--max-size", type=Size(), help="Delete the oldest first, and only until the store is this small."
+)
+@click.option("--older-than", type=Age(), help="Only what was registered longer ago.")
+@click.option(
+    "--keep-inputs/--no-keep-inputs",
+    default=True,
+    show_default=True,
+    help="Also keep what the roots were built from: sources, trees, the toolchain.",
+)
+@json_option
+@store_option
+def command(
+    dry_run: bool,
+    max_size: int | None,
+    older_than: float | None,
+    keep_inputs: bool,
+    as_json: bool,
+    store: str | None,
+) -> None:
+    """Delete the store objects that no root and no running command needs.
+
+    \b
+    ccstore gc --dry-run
+    ccstore gc --no-keep-inputs                   keep the kernels, drop what they were built from
+    ccstore gc --max-size 20G --older-than 30d
+    """
+    options = GcOptions(dry_run=dry_run, max_size=max_size, older_than=older_than, keep_inputs=keep_inputs)
+    with open_store(store) as opened, progress() as sink:
+        report = collect(opened, options, sink)
+        if as_json:
+            print_json(_value(report))
+            return
+        for path in report.deleted:
+            click.echo(str(opened.objects.path(path)))
+    done = "would be deleted" if dry_run else "deleted"
+    click.echo(
+        f"{len(report.deleted)} objects {done}, {size(report.freed)} freed; {report.kept} kept", err=True
+    )
+
+
+def _value(report: GcReport) -> dict[str, object]:
+    return {
+        "deleted": [path.logical for path in report.deleted],
+        "freedBytes": report.freed,
+        "kept": report.kept,
+        "realisations": report.realisations,
+        "logs": report.logs,
+        "rubbish": report.rubbish,
+    }

@@ -1,0 +1,177 @@
+"""Fixtures that several areas share: real tools, the real toolchain, a small project, the command line.
+
+The toolchain is realised once in a test run (from the Debian mirror) into a store that every test which builds
+gets a hard-linked copy of. A tool that is missing skips its tests and says so; with CCSTORE_REQUIRE_TOOLS set
+(as CI does, which installs them all) it fails them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ccstore.ports import Tree
+from ccstore.store.store import Store
+
+REPOSITORY = Path(__file__).parent.parent
+DATA = Path(__file__).parent / "data"
+CCSTORE = Path(sys.executable).parent / "ccstore"
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """Gives the path of a program of the host, or skips (in CI: fails) the test that asked."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            message = f"{name} is not installed: .ci/run installs what the tests use"
+            if os.environ.get("CCSTORE_REQUIRE_TOOLS"):
+                pytest.fail(message)
+            pytest.skip(message)
+        return path
+
+    return find
+
+
+@dataclass
+class Shell:
+    """Runs `ccstore` in a project as a user would."""
+
+    project: Path
+    store: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
+
+    def run(
+        self, *arguments: str, status: int | None = 0, timeout: float = 600
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs one command; `status` is the exit status it must have (None: any)."""
+        found = subprocess.run(
+            [*self.prefix, str(CCSTORE), *arguments],
+            cwd=self.project,
+            env={**os.environ, "CCSTORE_STORE": str(self.store), **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        if status is not None:
+            assert found.returncode == status, (
+                f"{arguments}: {found.returncode}\n{found.stdout}\n{found.stderr}"
+            )
+        return found
+
+    def path(self, target: str) -> Path:
+        return Path(self.run("path", target).stdout.strip())
+
+    def realize(self, *targets: str) -> list[Path]:
+        return [Path(line) for line in self.run("realize", *targets).stdout.splitlines()]
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope="session")
+def session_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that holds the realised toolchain."""
+    project = tmp_path_factory.mktemp("toolchain-project")
+    store = project / "store"
+    write(project / "recipes/ccstore.yml", "project: tests\n")
+    write(project / "recipes/import.yml", toolchain_import())
+    Shell(project, store).run("realize", "toolchain", timeout=900)
+    return store
+
+
+def toolchain_import() -> str:
+    """A recipe file that takes over the repository's toolchain."""
+    return f"import: [{REPOSITORY / 'recipes/toolchain.yml'}]\nkind: path\npath: ccstore.yml\n"
+
+
+@pytest.fixture(scope="session")
+def toolchain(session_store: Path) -> Iterator[Tree]:
+    """The realised toolchain, as an executor is given it."""
+    with Store.open(session_store) as store:
+        [info] = [each for each in store.objects.all() if each.path.name == "toolchain"]
+        yield store.objects.tree(info.path)
+
+
+@pytest.fixture
+def seeded_store(session_store: Path, tmp_path: Path) -> Path:
+    """A store of one's own that already holds the toolchain."""
+    return clone_store(session_store, tmp_path / "store")
+
+
+def clone_store(store: Path, to: Path) -> Path:
+    """Copies a store; objects are immutable and so may share their files."""
+    shutil.copytree(
+        store, to, symlinks=True, ignore=shutil.ignore_patterns("objects", "evaluations")
+    )
+    subprocess.run(["cp", "-al", str(store / "objects"), str(to / "objects")], check=True)
+    return to
+
+
+@dataclass
+class TinyProject:
+    """A project with one kernel recipe over the tiny Kbuild tree of tests/data."""
+
+    root: Path
+    shell: Shell
+
+    def pack_source(self) -> str:
+        """Packs the tree as the recipe's tarball and returns its SHA-256."""
+        tarball = self.root / "tinylinux.tar.xz"
+        with tarfile.open(tarball, "w:xz", preset=0) as archive:
+            archive.add(DATA / "tinylinux", "tinylinux-1.0.0", filter=_plain)
+        return subprocess.run(
+            ["sha256sum", tarball], capture_output=True, text=True, check=True
+        ).stdout.split()[0]
+
+
+def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """The same archive on every machine."""
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    entry.mtime = 1
+    return entry
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, seeded_store: Path) -> TinyProject:
+    """A tiny kernel project in an empty folder, with a store that holds the toolchain."""
+    root = tmp_path / "project"
+    project = TinyProject(root, Shell(root, seeded_store))
+    write(root / "recipes/ccstore.yml", "project: tiny\n")
+    shutil.copytree(DATA / "tinylinux-config", root / "config")
+    shutil.copytree(DATA / "tinylinux-patches", root / "patches")
+    digest = project.pack_source()
+    fragments = ", ".join(f"../config/{each.name}" for each in sorted((root / "config").iterdir()))
+    write(
+        root / "recipes/kernel.yml",
+        f"""kind: kernel
+import: [{REPOSITORY / "recipes/toolchain.yml"}]
+version: 1.0.0
+toolchain: toolchain
+source:
+  url: [file://{root}/tinylinux.tar.xz]
+  sha256: {digest}
+patches: ../patches
+config:
+  base: tinyconfig
+  fragments: [{fragments}]
+timeout: 5m
+""",
+    )
+    return project
