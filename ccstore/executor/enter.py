@@ -226,7 +226,7 @@ class Overlay(Operation):
     The builder owns the files but has no capabilities, so a folder of mode 0555 would stop it from patching.
     Letting overlayfs copy up and chmod every folder costs more than making the same folders in `upper`
     beforehand: a folder in both layers is merged. Layers are named by descriptor, so that no path of the host
-    needs quoting or shows up in the sandbox's mount table.
+    needs quoting or shows up in the sandbox's mount table. `volatile`: who registers an output syncs it.
     """
 
     def __init__(self, target: str, layers: list[str], upper: str = "", work: str = "") -> None:
@@ -238,7 +238,7 @@ class Overlay(Operation):
         options = f"userxattr,lowerdir={layers}"
         if self.upper:
             copy_folders(self.layers[0], self.upper)
-            options += f",upperdir={self._name(self.upper)},workdir={self._name(self._new_work())}"
+            options += f",volatile,upperdir={self._name(self.upper)},workdir={self._name(self._new_work())}"
         mount("overlay", target, "overlay", MS_NOSUID | MS_NODEV | (0 if self.upper else MS_RDONLY), options)
 
     def _name(self, folder: str) -> str:
@@ -340,8 +340,10 @@ def die_with_parent() -> None:
 def enter_namespaces(network: bool) -> None:
     """New namespaces of every kind, in which this process has all capabilities, for one user and one group."""
     user, group = os.geteuid(), os.getegid()
-    if user == 0:
-        attempt("namespaces", "setgroups", lambda: os.setgroups([]))
+    try:  # noqa: SIM105 (contextlib would cost time)
+        os.setgroups([])
+    except PermissionError:
+        pass  # an ordinary user keeps them, shown as 65534 inside
     flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP
     attempt("namespaces", "unshare", lambda: check(libc.unshare(flags | (0 if network else CLONE_NEWNET))))
     for name, text in (("setgroups", "deny"), ("uid_map", f"{ID} {user} 1"), ("gid_map", f"{ID} {group} 1")):
@@ -427,12 +429,25 @@ def become_builder(spec: Spec, report: Report) -> NoReturn:
     os.closerange(3, report.keep)
     os.closerange(max(3, report.keep + 1), 1 << 20)
     report.send({"ready": True})
-    command = spec["argv"]
-    try:
-        os.execvpe(command[0], command, spec["env"])  # noqa: S606
-    except OSError as error:
-        report.send({"stage": "exec", "step": command[0], "errno": error.errno})
-        os._exit(NOT_FOUND if error.errno == errno.ENOENT else CANNOT_EXECUTE)
+    error = execute(spec["argv"], spec["env"])
+    report.send({"stage": "exec", "step": spec["argv"][0], "errno": error.errno})
+    os._exit(NOT_FOUND if error.errno == errno.ENOENT else CANNOT_EXECUTE)
+
+
+def execute(command: list[str], env: dict[str, str]) -> OSError:
+    """Becomes the command, searched in PATH as a shell does; why not, if that fails.
+
+    Not os.execvpe: that imports a module on its way, and the host's modules are out of sight by now.
+    """
+    folders = [""] if "/" in command[0] else [f"{each}/" for each in env.get("PATH", "").split(":")]
+    failure = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for folder in folders:
+        try:
+            os.execve(folder + command[0], command, env)  # noqa: S606
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                failure = error
+    return failure
 
 
 def hide_command_line() -> None:

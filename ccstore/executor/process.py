@@ -25,8 +25,10 @@ Reason = Literal["timeout", "cancelled"]
 
 
 def interpreter() -> str:
-    """The Python that runs `enter`. Raises `tool-missing`."""
-    found = sys.executable or shutil.which("python3")
+    """The Python that runs `enter`: ours, or else one that this user may run. Raises `tool-missing`."""
+    if sys.executable and os.access(sys.executable, os.X_OK):
+        return sys.executable
+    found = shutil.which("python3")
     if not found:
         raise CcError(
             "tool-missing", "there is no python3 to make a sandbox with", hint="put python3 on PATH"

@@ -61,9 +61,10 @@ def read_report(path: Path) -> Mapping[str, Any] | None:
         return None
     except OSError as error:
         raise ValueError(f"it cannot be opened: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ValueError("it is not a plain file")
     with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError("it is not a plain file")
         data = file.read(MAX_REPORT + 1)
     if len(data) > MAX_REPORT:
         raise ValueError(f"it is longer than {MAX_REPORT} bytes")

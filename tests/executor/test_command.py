@@ -1,0 +1,131 @@
+"""The printed command, the interactive sandbox, and the operations as data."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ccstore.executor import enter, layout
+from ccstore.executor.process import interpreter
+from ccstore.executor.sandbox import Sandbox
+
+from .conftest import Builds
+from .nested import in_namespaces, mount_tmpfs
+
+
+def test_the_command_can_be_pasted(builds: Builds) -> None:
+    tree = builds.tree("it's a source", {"a": "text\n"})
+    script = "cat /in/source/a /in/.builder/note; echo $EXTRA; id -u; exit 9"
+    extra = "quotes ' \" $HOME `id` \\ END\u00fc"
+    done = builds.run(script, inputs={"source": tree}, env={"EXTRA": extra}, files={"note": "line\n'$x'\n"})
+    again = subprocess.run(["/bin/sh", "-c", done.result.command], capture_output=True, text=True)
+    assert (again.returncode, again.stdout) == (9, done.log)
+    assert done.log == f"text\nline\n'$x'\n{extra}\n1000\n"
+
+
+def test_the_command_of_a_kept_build_sees_what_it_left(builds: Builds) -> None:
+    tree = builds.tree("source", {"a": "text\n"})
+    done = builds.run(
+        "cat mark; echo there > mark; rm $out/a; exit 9",
+        inputs={"source": tree},
+        overlays={"out": "source"},
+        keep_failed=True,
+    )
+    again = subprocess.run(["/bin/sh", "-c", done.result.command], capture_output=True, text=True)
+    assert (again.returncode, again.stdout.splitlines()[0]) == (9, "there")
+    assert "rm:" in again.stderr  # the overlay is as the first run left it
+
+
+def test_a_pasted_command_says_what_it_could_not_do(builds: Builds) -> None:
+    done = builds.run("true")
+    broken = done.result.command.replace(str(builds.root.path), f"{builds.place}/nowhere")
+    again = subprocess.run(["/bin/sh", "-c", broken], capture_output=True, text=True)
+    assert again.returncode == enter.CANNOT_ENTER
+    assert "mount --rbind" in again.stderr
+    assert "No such file" in again.stderr
+
+
+def test_operations_are_data_and_back(builds: Builds) -> None:
+    tree = builds.tree("source", {"a": ""})
+    request = builds.request("", inputs={"x": tree}, overlays={"out": "x"}, files={"f": "t"}, network=True)
+    for operation in layout.operations(request):
+        kind, *values = json.loads(json.dumps(operation.data()))
+        again = enter.OPERATIONS[kind](*values)
+        assert vars(again) == vars(operation)
+        assert again.describe() == operation.describe() != ""
+
+
+def test_a_shell_on_a_terminal(builds: Builds) -> None:
+    """With a terminal of its own, job control, what a failed build left, and its status handed on."""
+    kept = builds.run("echo left > note; exit 1", keep_failed=True).request
+    script = "cat note; tty; ps -o pid,pgid,args | grep -c 'sleep 5'; sleep 0; id -u; exit 7"
+    shell = builds.request("", argv=("/bin/sh", "-ic", script), env={"TERM": "dumb"})
+    request = type(shell)(**{**{f: getattr(shell, f) for f in shell.__slots__}, "scratch": kept.scratch})
+    child, terminal = pty.fork()
+    if child == 0:
+        status = Sandbox().interact(request)
+        os.write(1, b"foreground\n" if os.tcgetpgrp(0) == os.getpgrp() else b"background\n")
+        os._exit(status)
+    text = read_all(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7, text
+    assert re.search(r"left\s.*\s1000\s+foreground\s", text, re.DOTALL), text
+    assert "job control" not in text
+    assert (kept.scratch / "build/note").exists()
+
+
+def read_all(terminal: int) -> str:
+    text = b""
+    while True:
+        try:
+            data = os.read(terminal, 4096)
+        except OSError:  # EIO: the other side is closed
+            return text.decode()
+        if not data:
+            return text.decode()
+        text += data
+
+
+def test_an_older_kernel_is_served_by_remounting(builds: Builds) -> None:
+    """Without mount_setattr, every mount below is made read-only and keeps the flags it may not lose."""
+
+    def action() -> None:
+        holder = builds.place / "a holder"
+        mount_tmpfs(holder)
+        mount_tmpfs(holder / "inner one", "size=1m")
+        enter.mount("", str(holder), "", enter.MS_REMOUNT | enter.MS_BIND | enter.MS_NOEXEC)
+        script = f"""
+import sys; sys.path.insert(0, {str(Path(enter.__file__).parent)!r})
+import enter, os
+enter.SYS_MOUNT_SETATTR = 100000  # no such system call
+enter.enter_namespaces(False)
+enter.restrict(sys.argv[1], enter.MS_RDONLY | enter.MS_NOSUID)
+for each in (sys.argv[1], sys.argv[1] + "/inner one"):
+    print(os.statvfs(each).f_flag & 15)
+"""
+        command = [interpreter(), "-I", "-S", "-c", script, str(holder)]
+        found = subprocess.run(command, capture_output=True, text=True)
+        assert found.stdout.split() == ["11", "3"], found.stderr
+
+    in_namespaces(action)
+
+
+def test_a_link_in_place_of_a_mount_point_is_not_followed(builds: Builds) -> None:
+    root = builds.place / "odd"
+    (root / "real").mkdir(parents=True)
+    (root / "in").symlink_to("/etc")
+    (root / "file").touch()
+    for target, folder in (
+        ("/in", True),
+        ("/in/x", True),
+        ("/file", True),
+        ("/real", False),
+        ("/file/x", False),
+    ):
+        with pytest.raises(NotADirectoryError):
+            enter.mount_point(str(root), target, folder)
