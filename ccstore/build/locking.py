@@ -1,0 +1,102 @@
+"""`ccstore lock`: pins the packages of a `debian` recipe anew, with an apt that is itself pinned.
+
+That apt comes from the recipe `apt` that ccstore carries, so any project on any host can lock.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import ccstore
+from ccstore.build import evaluation
+from ccstore.build.workspace import Options, Workspace
+from ccstore.debian.lock import compute_lock
+from ccstore.debian.lockfile import LockDiff, LockedPackage, Request, diff, write_lock
+from ccstore.errors import CcError
+from ccstore.events import Finished, Logged, Sink, Started
+from ccstore.model.graph import Ref
+from ccstore.ports import Cancel
+from ccstore.recipe.kinds import DebianRecipe
+from ccstore.recipe.lock import read_lock
+from ccstore.recipe.project import Project, Recipe, load_project, load_user_config
+from ccstore.store.store import Store
+
+PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+
+
+def lockable(project: Project) -> list[str]:
+    """The recipes that have a lock file."""
+    return [name for name, recipe in project.recipes.items() if isinstance(recipe.spec, DebianRecipe)]
+
+
+def lock(project: Project, name: str, store: Store, sink: Sink, cancel: Cancel) -> LockDiff:
+    """Writes the lock file of recipe `name`; `project` was loaded without locks. The result is what changed.
+
+    Raises `usage` for a recipe that has none, and what `compute_lock` raises; the old file then stays.
+    """
+    spec = _debian_recipe(project, name)
+    work = Workspace(_tools(), load_user_config(os.environ), store, evaluation.clock())
+    [apt] = work.realize_refs([Ref("apt")], sink=sink, options=Options(), cancel=cancel).values()
+    target = f"{name}.lock"
+    sink(Started(target, "fetch"))
+    began = time.monotonic()
+    mirrors = replace(work, project=project).mirrors
+    with store.session() as session, session.staging(target) as workspace:
+        new = compute_lock(
+            Request(spec.suite, tuple(sorted(spec.packages))),
+            apt=store.objects.tree(apt.object.path),
+            executor=work.executor(),
+            mirrors=mirrors.bases("debian"),
+            workspace=workspace,
+            log=lambda data: sink(Logged(target, data.decode(errors="replace").rstrip())),
+            cancel=cancel,
+            env={key: os.environ[key] for key in PROXIES if key in os.environ},
+        )
+    changed = diff(_old_packages(spec), new.packages)
+    write_lock(spec.lock.path, new)
+    sink(Finished(target, "fetch", time.monotonic() - began))
+    return changed
+
+
+def _debian_recipe(project: Project, name: str) -> DebianRecipe:
+    recipe = project.recipes.get(name)
+    if recipe is None:
+        raise CcError(
+            "recipe-unknown", f"there is no recipe {name!r}", hint="`ccstore list` shows what there is"
+        )
+    if not isinstance(recipe.spec, DebianRecipe):
+        raise CcError(
+            "usage",
+            f"{name} is a {recipe.spec.kind} recipe: its pins are in the recipe itself",
+            where=str(recipe.path),
+            hint=f"the recipes with a lock are: {', '.join(lockable(project)) or 'none'}",
+        )
+    return recipe.spec
+
+
+def _old_packages(spec: DebianRecipe) -> tuple[LockedPackage, ...]:
+    """What the lock file pins now; nothing if there is none yet."""
+    if not spec.lock.path.exists():
+        return ()
+    return tuple(
+        LockedPackage(each.name, each.version, each.architecture, str(each.path), each.size, each.sha256.hex)
+        for each in read_lock(spec.lock.path, spec.lock.label).packages
+    )
+
+
+def _tools() -> Project:
+    """ccstore's own recipe `apt`, as a project of its own."""
+    package = Path(ccstore.__file__).parent
+    carried = package / "tools"
+    root = carried if carried.is_dir() else package.parent  # an editable install runs from a checkout
+    project = load_project(root, locks=False)
+    apt = project.recipes["apt"]
+    return replace(project, recipes={"apt": _with_lock(apt)})
+
+
+def _with_lock(recipe: Recipe) -> Recipe:
+    assert isinstance(recipe.spec, DebianRecipe)
+    return replace(recipe, lock=read_lock(recipe.spec.lock.path, recipe.spec.lock.label))
