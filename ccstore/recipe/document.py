@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import yaml
 from yaml.reader import Reader
@@ -28,8 +28,7 @@ MAX_DEPTH = 20
 NULLS = ("", "~", "null", "Null", "NULL")
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A place in a text: line and column count from 0, `width` in characters."""
 
     line: int
@@ -167,7 +166,7 @@ def parse(text: str, name: str, codes: Codes = RECIPE) -> Document:
         for event in _events(text):
             builder.feed(event)
     except yaml.YAMLError as error:
-        raise _syntax_error(document, error) from error
+        raise _syntax_error(document, error, builder.still_open) from error
     except (ValueError, OverflowError) as error:  # PyYAML's own scanner on odd escapes and version numbers
         raise document.error_at(builder.last, f"this is not YAML: {error}", codes.syntax) from error
     document.data = {} if builder.root is None else builder.root
@@ -178,9 +177,11 @@ def _events(text: str) -> Iterator[Any]:
     yield from yaml.parse(text, Loader=LOADER)
 
 
-def _syntax_error(document: Document, error: yaml.YAMLError) -> CcError:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    place = Mark(mark.line, mark.column) if mark else Mark(0, 0)
+def _syntax_error(document: Document, error: yaml.YAMLError, still_open: Mark) -> CcError:
+    """`still_open` is the innermost list or mapping that had not ended: where to look if the text just stops."""
+    marks = (getattr(error, name, None) for name in ("problem_mark", "context_mark"))
+    inside = [Mark(mark.line, mark.column) for mark in marks if mark and mark.line < len(document.lines)]
+    place = inside[0] if inside else still_open
     problem = getattr(error, "problem", None) or str(error)
     context = getattr(error, "context", None)
     line = document.lines[place.line] if place.line < len(document.lines) else ""
@@ -215,6 +216,11 @@ class _Builder:
         self.last = Mark(0, 0)
         self._stack: list[_Frame] = []
         self._documents = 0
+
+    @property
+    def still_open(self) -> Mark:
+        loc = self._stack[-1].loc if self._stack else ()
+        return self.document.values.get(loc, Mark(0, 0))
 
     def feed(self, event: Any) -> None:
         self.last = _mark_of(event)
@@ -267,7 +273,11 @@ class _Builder:
             return  # an empty document
         loc = self._stack[-1].next_loc()
         name = ".".join(str(part) for part in loc)
-        hint = f"quote it if the text {text!r} is meant" if text else "give it a value, or leave the key out"
+        hint = (
+            f"quote it if the text {text!r} is meant"
+            if text
+            else 'give it a value ("" for none), or leave the key out'
+        )
         mark = self.document.keys.get(loc, self.last)
         raise self.document.error_at(mark, f"{name!r} has no value", self.document.codes.invalid, hint=hint)
 

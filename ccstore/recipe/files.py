@@ -20,6 +20,7 @@ from ccstore.errors import CcError
 from ccstore.recipe.document import Document, Loc
 from ccstore.recipe.values import LocalFile
 
+MAX_LINKS = 40  # as in Linux
 PROJECT_FILE = Path("recipes", "ccstore.yml")
 
 
@@ -68,13 +69,13 @@ def is_inside(path: Path, folder: Path) -> bool:
 
 
 def links_to(path: Path) -> list[Path]:
-    """The symbolic links on the way to an existing file, in the order in which they are followed."""
+    """The symbolic links on the way to a file, in the order in which they are followed (40 of a circle)."""
     if Path(os.path.realpath(path)) == path:
         return []
     links: list[Path] = []
     rest = list(reversed(path.parts[1:]))
     here = Path(path.root)
-    while rest:
+    while rest and len(links) < MAX_LINKS:
         here = Path(os.path.normpath(here / rest.pop()))
         if here.is_symlink():
             links.append(here)

@@ -93,7 +93,7 @@ def test_a_project_is_called_like_its_folder(folder: str, wanted: str, tmp_path:
         ("mirors: {}\n", "1:1"),
         ("mirrors:\n  Debian: https://example.org\n", "2:3"),
         ("mirrors:\n  debian: mirror://debian/x\n", "2:11"),
-        ("jobs: [\n", "2:1"),
+        ("jobs: [\n", "1:7"),
         ("- x\n", "1:1"),
     ],
 )
@@ -223,6 +223,13 @@ def test_a_link_within_the_project_is_followed_and_remembered(tmp_path: Path) ->
     project = load_project(root)
     assert project.found[root / "module/link.c"].path == root / "module/hello.c"
     assert root / "module/link.c" in project.files_read
+
+
+def test_links_that_go_in_a_circle(tmp_path: Path) -> None:
+    root = sample.write(tmp_path)
+    (root / "recipes" / "a.yml").symlink_to("b.yml")
+    (root / "recipes" / "b.yml").symlink_to("a.yml")
+    assert error_of(root).code == "file-missing"
 
 
 def test_every_link_on_the_way_is_remembered(tmp_path: Path) -> None:
