@@ -26,6 +26,16 @@ DATA = Path(__file__).parent / "data"
 CCSTORE = Path(sys.executable).parent / "ccstore"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--accept", action="store_true", help="take over what a golden file does not say yet")
+
+
+@pytest.fixture
+def accept(request: pytest.FixtureRequest) -> bool:
+    """Whether golden files are to be rewritten; look at what changes before you commit it."""
+    return bool(request.config.getoption("--accept"))
+
+
 @pytest.fixture(scope="session")
 def tool() -> Callable[[str], str]:
     """Gives the path of a program of the host, or skips (in CI: fails) the test that asked."""

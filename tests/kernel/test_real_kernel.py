@@ -1,0 +1,99 @@
+"""The kernel of this repository: built once in a test run, in a store of its own, and booted.
+
+Its store path is a golden value. Whoever runs this, wherever, must get the same bytes; that is the reproducibility
+check of the whole chain (toolchain, sources, patches, configuration, compilation) at the price of one build.
+`pytest tests/kernel --accept` takes over a new path, after a change that was meant to change the kernel.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, Shell, clone_store, write
+from tests.guest import MACHINES, boot
+
+GOLDEN = Path(__file__).with_name("kernel.golden")
+PVH_ENTRY = 18  # XEN_ELFNOTE_PHYS32_ENTRY: where a PVH loader enters
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, session_store: Path) -> Shell:
+    """The repository's kernel and an initramfs, in a project and a store of their own."""
+    root = tmp_path_factory.mktemp("kernel")
+    guest = REPOSITORY / "tests/data/guest/initramfs.yml"
+    write(root / "recipes/ccstore.yml", "project: real\n")
+    imports = f"[{REPOSITORY / 'recipes/kernel.yml'}, {REPOSITORY / 'recipes/toolchain.yml'}, {guest}]"
+    write(root / "recipes/imports.yml", f"import: {imports}\nkind: path\npath: ccstore.yml\n")
+    return Shell(root, clone_store(session_store, root / "store"))
+
+
+@pytest.fixture(scope="module")
+def kernel(project: Shell) -> Path:
+    """The realised kernel."""
+    return Path(project.run("realize", "kernel", timeout=2400).stdout.strip())
+
+
+def test_it_is_the_same_everywhere(kernel: Path, accept: bool) -> None:
+    if accept:
+        GOLDEN.write_text(kernel.name + "\n")
+    assert kernel.name == GOLDEN.read_text().strip()
+
+
+def test_again_is_nothing_to_do(project: Shell, kernel: Path) -> None:
+    again = project.run("realize", "kernel")
+    assert again.stdout.strip() == str(kernel)
+    assert again.stderr == ""
+
+
+def test_everything_is_there(kernel: Path) -> None:
+    names = {each.name for each in kernel.iterdir()}
+    assert names == {"vmlinux", "bzImage", "System.map", "config", "kernel-source-info"}
+
+
+def test_vmlinux_can_be_entered_by_pvh(kernel: Path) -> None:
+    image = (kernel / "vmlinux").read_bytes()
+    assert image[:5] == b"\x7fELF\x02"
+    assert PVH_ENTRY in {kind for name, kind in _notes(image) if name == b"Xen\0"}
+
+
+def _notes(image: bytes) -> Iterator[tuple[bytes, int]]:
+    """Owner and type of every ELF note (System V ABI, "Note Section")."""
+    offset, size, count = (*struct.unpack_from("<Q", image, 32), *struct.unpack_from("<HH", image, 54))
+    for i in range(count):
+        kind, _, start, _, _, length = struct.unpack_from("<IIQQQQ", image, offset + i * size)
+        at = start
+        while kind == 4 and at < start + length:
+            name_size, data_size, note = struct.unpack_from("<III", image, at)
+            yield image[at + 12 : at + 12 + name_size], note
+            at += 12 + (name_size + 3 & ~3) + (data_size + 3 & ~3)
+
+
+def test_config_has_every_symbol_that_was_asked_for(kernel: Path) -> None:
+    final = _symbols((kernel / "config").read_text())
+    recipe = (REPOSITORY / "recipes/kernel.yml").read_text()
+    asked: dict[str, str] = {}
+    for fragment in re.findall(r"\.\./kernel/config/[\w.-]+\.config", recipe):
+        asked |= _symbols((REPOSITORY / "recipes" / fragment).read_text())
+    assert len(asked) > 300
+    assert {name: final.get(name, "n") for name in asked} == asked
+
+
+def _symbols(text: str) -> dict[str, str]:
+    given = dict(re.findall(r"^CONFIG_(\w+)=(.+)$", text, re.MULTILINE))
+    return given | dict.fromkeys(re.findall(r"^# CONFIG_(\w+) is not set", text, re.MULTILINE), "n")
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("image", ["vmlinux", "bzImage"])
+def test_it_boots_to_user_space(
+    project: Shell, kernel: Path, tool: Callable[[str], str], machine: str, image: str
+) -> None:
+    qemu = tool("qemu-system-x86_64")
+    [initramfs] = project.realize("initramfs")
+    guest = boot(qemu, kernel / image, initramfs, machine)
+    assert guest.release.startswith("6.1.176")
