@@ -1,8 +1,8 @@
 """Fixtures that several areas share: real tools, the real toolchain, a small project, the command line.
 
 The toolchain is realised once in a test run (from the Debian mirror) into a store that every test which builds
-gets a hard-linked copy of. A tool that is missing skips its tests and says so; with CCSTORE_REQUIRE_TOOLS set
-(as CI does, which installs them all) it fails them.
+gets a hard-linked copy of; CCSTORE_TEST_STORE names a store that may hold it already. A tool that is missing skips
+its tests and says so; with CCSTORE_REQUIRE_TOOLS set (as CI does, which installs them all) it fails them.
 """
 
 from __future__ import annotations
@@ -99,6 +99,8 @@ def session_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that holds the realised toolchain."""
     project = tmp_path_factory.mktemp("toolchain-project")
     store = project / "store"
+    if seed := os.environ.get("CCSTORE_TEST_STORE"):
+        clone_store(Path(seed), store)
     write(project / "recipes/ccstore.yml", "project: tests\n")
     write(project / "recipes/import.yml", toolchain_import())
     Shell(project, store).run("realize", "toolchain", timeout=900)
@@ -158,11 +160,9 @@ def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
-@pytest.fixture
-def tiny(tmp_path: Path, seeded_store: Path) -> TinyProject:
-    """A tiny kernel project in an empty folder, with a store that holds the toolchain."""
-    root = tmp_path / "project"
-    project = TinyProject(root, Shell(root, seeded_store))
+def tiny_project(root: Path, store: Path) -> TinyProject:
+    """Writes a tiny kernel project into the empty folder `root`."""
+    project = TinyProject(root, Shell(root, store))
     write(root / "recipes/ccstore.yml", "project: tiny\n")
     shutil.copytree(DATA / "tinylinux-config", root / "config")
     shutil.copytree(DATA / "tinylinux-patches", root / "patches")
@@ -185,3 +185,26 @@ timeout: 5m
 """,
     )
     return project
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, seeded_store: Path) -> TinyProject:
+    """A tiny kernel project in an empty folder, with a store that holds the toolchain."""
+    return tiny_project(tmp_path / "project", seeded_store)
+
+
+@pytest.fixture(scope="session")
+def session_kernel(session_store: Path, tmp_path_factory: pytest.TempPathFactory) -> TinyProject:
+    """The tiny project with its kernel realised, for tests that only look."""
+    folder = tmp_path_factory.mktemp("session-kernel")
+    project = tiny_project(folder / "project", clone_store(session_store, folder / "store"))
+    project.shell.run("realize", "kernel")
+    return project
+
+
+@pytest.fixture
+def realised(session_kernel: TinyProject, tmp_path: Path) -> TinyProject:
+    """A copy of the realised tiny project that a test may change. Objects share their files with the original."""
+    root = tmp_path / "project"
+    shutil.copytree(session_kernel.root, root)
+    return TinyProject(root, Shell(root, clone_store(session_kernel.shell.store, tmp_path / "store")))
