@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ccstore.errors import CcError
 from ccstore.events import Sink
-from ccstore.fetch.gitrun import PATIENT, Git, GitError, Limits
+from ccstore.fetch.gitrun import DEFAULT_LIMITS, Git, GitError, Limits
 from ccstore.fetch.gittree import TreeEntry, parse_tree, select, write_tree
 from ccstore.fetch.transfer import redacted
 from ccstore.model.derivation import FixedOutput
@@ -38,7 +38,7 @@ def fetch_git(
     cancel: Cancel,
     *,
     environ: Mapping[str, str] = os.environ,
-    limits: Limits = PATIENT,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> None:
     """Writes the tree of the commit to the new folder `to`; `scratch` is an existing folder to work in.
 
@@ -58,7 +58,7 @@ def fetch_git(
     git = Git(repository, environ, label, sink, cancel, limits)
     try:
         _create(git, repository, source)
-        _get_commit(git, source, label, sink)
+        _get_commit(git, source, label)
         entries = select(
             parse_tree(git.output("ls-tree", "-r", "-z", "--full-tree", source.commit)), source.paths
         )
@@ -76,14 +76,16 @@ def _create(git: Git, repository: Path, source: GitSource) -> None:
     git.run("config", f"remote.{_REMOTE}.url", source.url)
 
 
-def _get_commit(git: Git, source: GitSource, label: str, sink: Sink) -> None:
+def _get_commit(git: Git, source: GitSource, label: str) -> None:
     """Brings the commit and its trees. Raises `unreachable` with what git said to each attempt."""
     said: list[str] = []
     for arguments in _attempts(source):
         try:
-            git.run(*_FETCH, *arguments)
+            git.request(*_FETCH, *arguments)
         except GitError as error:
             said.append(str(error))
+            if error.transient:
+                break
             continue
         if _has(git, source.commit):
             return

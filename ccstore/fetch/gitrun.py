@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ from pathlib import Path
 from typing import IO
 
 from ccstore.errors import CcError
-from ccstore.events import Progressed, Sink
-from ccstore.fetch.partial import check
+from ccstore.events import Noted, Progressed, Sink
+from ccstore.fetch.patience import PATIENT, Patience, check, wait
 from ccstore.ports import Cancel
 
 _SETTINGS = (
@@ -49,24 +48,36 @@ _FIXED_ENVIRONMENT = {
     "LC_ALL": "C",
 }
 _PROGRESS = re.compile(r"Receiving objects: +\d+% \((\d+)/(\d+)\)")
+_TRANSIENT = re.compile(
+    r"Could not resolve host|Failed to connect|[Cc]onnection (?:refused|reset|timed out|closed)|early EOF"
+    r"|unexpected disconnect|RPC failed|returned error: (?:5\d\d|429)|[Oo]peration timed out|Network is unreachable"
+)
 _TAIL = 40
 _TICK = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds without a sign of life after which git is ended, and seconds that one command may take at all."""
+    """Seconds without a sign of life after which git is ended, and seconds that one command may take at all.
+
+    `patience` says how often a failed connection is tried again.
+    """
 
     stall: float = 120.0
     total: float = 3600.0
-    clock: Callable[[], float] = time.monotonic
+    patience: Patience = PATIENT
 
 
-PATIENT = Limits()
+DEFAULT_LIMITS = Limits()
 
 
 class GitError(Exception):
     """git ended with a status other than 0; the message is what it said."""
+
+    @property
+    def transient(self) -> bool:
+        """Whether the connection failed, so that the same request may succeed later."""
+        return bool(_TRANSIENT.search(str(self))) and "on the remote side" not in str(self)
 
 
 class Git:
@@ -92,14 +103,27 @@ class Git:
         settings = [word for key, value in _SETTINGS for word in ("-c", f"{key}={value}")]
         self._command = [program, *settings, f"--git-dir={repository}"]
         self._environ = _environment(environ)
-        self._label, self._sink, self._cancel, self._limits = label, sink, cancel, limits
+        self._label, self._sink, self._cancel = label, sink, cancel
+        self._limits, self._patience = limits, limits.patience
+
+    def request(self, *arguments: str, given: bytes = b"") -> None:
+        """Runs a command that talks to a server, again after a pause when the connection fails."""
+        for failures in range(1, self._patience.attempts):
+            try:
+                return self.run(*arguments, given=given)
+            except GitError as error:
+                if not error.transient:
+                    raise
+                self._sink(Noted(f"git is tried again: {error}", self._label, warning=True))
+            wait(self._cancel, self._patience.pause(failures))
+        return self.run(*arguments, given=given)
 
     def run(self, *arguments: str, given: bytes = b"") -> None:
         """Runs a command that reports on stderr, with `given` as its input."""
         with self._process(arguments, stdout=subprocess.DEVNULL) as process:
             assert process.stdin
             assert process.stderr
-            listener = _Listener(process.stderr, self._label, self._sink, self._limits.clock)
+            listener = _Listener(process.stderr, self._label, self._sink, self._patience.clock)
             feeder = threading.Thread(target=_feed, args=(process.stdin, given), daemon=True)
             feeder.start()
             self._watch(process, listener)
@@ -157,12 +181,12 @@ class Git:
             process.wait()
 
     def _watch(self, process: subprocess.Popen[bytes], listener: _Listener) -> None:
-        start = self._limits.clock()
+        start = self._patience.clock()
         while True:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_TICK)
                 return
-            now = self._limits.clock()
+            now = self._patience.clock()
             silent, taken = now - listener.heard, now - start
             if silent > self._limits.stall or taken > self._limits.total:
                 _kill(process)

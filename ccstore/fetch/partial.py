@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ccstore.errors import CcError
+from ccstore.fetch.patience import check
 from ccstore.model.hashes import Sha256
 from ccstore.ports import Cancel
 
@@ -120,9 +121,3 @@ def disk_errors(path: Path) -> Iterator[None]:
         if error.errno == errno.EROFS:
             raise CcError("read-only-store", f"{path} is on a read-only file system") from error
         raise
-
-
-def check(cancel: Cancel, label: str) -> None:
-    """Raises `interrupted` once `cancel` is set."""
-    if cancel.cancelled:
-        raise CcError("interrupted", f"the fetch of {label} was interrupted")

@@ -7,6 +7,7 @@ changed since (If-Range) does too.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import socket
@@ -18,12 +19,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ccstore.events import Progressed, Sink
-from ccstore.fetch.partial import Partial, check
+from ccstore.fetch.partial import Partial
+from ccstore.fetch.patience import check
 from ccstore.model.hashes import Sha256
 from ccstore.ports import Cancel
 
@@ -34,6 +35,8 @@ _CHUNK = 1 << 20
 _REDIRECTS = 10
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+_TRUST_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 Kind = Literal["refused", "transient", "stalled", "mismatch", "too-large"]
 
@@ -100,7 +103,7 @@ class Meter:
 
 
 class Line:
-    """What another thread needs to end a transfer: its sockets, and an event to sleep on.
+    """What another thread needs to end a transfer: its sockets.
 
     The sockets are duplicates: TLS replaces the original object while the handshake runs, and shutting a
     duplicate down wakes whoever reads the connection.
@@ -108,7 +111,6 @@ class Line:
 
     def __init__(self, cancel: Cancel) -> None:
         self.cancel = cancel
-        self._cut = threading.Event()
         self._lock = threading.RLock()  # cancelled from a signal handler, it may be its own
         self._sockets: list[socket.socket] = []
         self._forget = cancel.on_cancel(self._end)
@@ -130,14 +132,10 @@ class Line:
         original = info["return_value"].get_extra_info("socket")
         with self._lock:
             self._sockets.append(socket.socket(fileno=os.dup(original.fileno())))
-        if self._cut.is_set():
+        if self.cancel.cancelled:
             self._end()
 
-    def pause(self, seconds: float) -> None:
-        self._cut.wait(seconds)
-
     def _end(self) -> None:
-        self._cut.set()
         with self._lock:
             for each in self._sockets:
                 with suppress(OSError):  # the other side may have closed it already
@@ -150,8 +148,14 @@ def open_client(connect_timeout: float, stall_timeout: float) -> Iterator[httpx.
     import httpx
 
     timeout = httpx.Timeout(stall_timeout, connect=connect_timeout)
-    with httpx.Client(verify=ssl.create_default_context(), timeout=timeout) as client:
+    with httpx.Client(verify=_trust(*map(os.environ.get, _TRUST_VARIABLES)), timeout=timeout) as client:
         yield client
+
+
+@functools.lru_cache
+def _trust(*_variables: str | None) -> ssl.SSLContext:
+    """The certificate authorities; reading them takes 0.1 s, and a toolchain has a hundred downloads."""
+    return ssl.create_default_context()
 
 
 def transfer_http(
@@ -180,23 +184,29 @@ def transfer_file(url: str, partial: Partial, wanted: Wanted, meter: Meter, line
     if parts.netloc not in ("", "localhost"):
         raise TransferError("refused", f"a file: URL names a file of this host, not of {parts.netloc!r}")
     partial.restart()
-    try:
-        # without O_NONBLOCK a FIFO would be waited for
-        descriptor = os.open(Path(unquote(parts.path)), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise TransferError("refused", (error.strerror or str(error)).lower()) from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise TransferError("refused", "it is not a regular file")
-        wanted.check_size(status.st_size)
+    with os.fdopen(_open_regular(unquote(parts.path)), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        wanted.check_size(size)
         while chunk := file.read(_CHUNK):
             check(line.cancel, url)
             partial.append(chunk)
             wanted.check_growth(partial)
-            meter.report(partial.size, status.st_size)
+            meter.report(partial.size, size)
     wanted.check_content(partial)
     meter.report(partial.size, partial.size, final=True)
+
+
+def _open_regular(path: str) -> int:
+    """A descriptor of the regular file at `path`; raises TransferError."""
+    try:
+        # without O_NONBLOCK a FIFO would be waited for
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise TransferError("refused", f"it cannot be opened: {error}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise TransferError("refused", "it is not a regular file")
+    return descriptor
 
 
 def redacted(url: str) -> str:

@@ -8,9 +8,6 @@ any mirror may continue it, because only the hash of the whole decides.
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +15,8 @@ from typing import TYPE_CHECKING
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink
 from ccstore.fetch.mirrors import Mirrors
-from ccstore.fetch.partial import Partial, check
+from ccstore.fetch.partial import Partial
+from ccstore.fetch.patience import PATIENT, Patience, check, wait
 from ccstore.fetch.transfer import (
     Line,
     Meter,
@@ -40,29 +38,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a download tries. Times in seconds, sizes in bytes.
-
-    A URL is given up after `attempts` transient failures in a row; an attempt that brought at least `gain`
-    begins a new row. `jitter` gives numbers from 0 to 1. `max_size` holds for files without a declared size.
-    """
-
-    attempts: int = 4
-    first_pause: float = 0.5
-    longest_pause: float = 30.0
-    connect_timeout: float = 10.0
-    gain: int = 1 << 20
-    max_size: int = 64 << 30
-    jitter: Callable[[], float] = random.random
-    clock: Callable[[], float] = time.monotonic
-
-    def pause(self, failures: int) -> float:
-        """The pause after this many failures in a row: doubled each time, by half at random."""
-        longest = min(self.longest_pause, self.first_pause * 2.0 ** (failures - 1))
-        return float(longest * (0.5 + self.jitter() / 2))
-
-
-@dataclass(frozen=True, slots=True)
 class _Tried:
     url: str
     failure: TransferError
@@ -78,7 +53,7 @@ def fetch_url(
     cancel: Cancel,
     *,
     partial: Path,
-    patience: Patience = Patience(),
+    patience: Patience = PATIENT,
 ) -> None:
     """Puts the file with the hash of `fixed` at `to`, mode 0444 or 0555.
 
@@ -139,8 +114,8 @@ class _Download:
         """Tries `url` until it gives the file (None) or is given up."""
         failures = 0
         restarted = False
+        reached = self.content.size
         while True:
-            before = self.content.size
             failure = self._attempt(url)
             if failure is None:
                 return None
@@ -150,7 +125,9 @@ class _Download:
                 if mixed and not restarted:  # an earlier answer may be to blame
                     restarted = True
                     continue
-            gained = self.content.size - before >= self.patience.gain
+            # compared with the most that ever was here, or a server could make us start anew for ever
+            gained = self.content.size >= reached + self.patience.gain
+            reached = max(reached, self.content.size)
             failures = 1 if gained else failures + 1
             again = failure.kind == "transient" or (failure.kind == "stalled" and gained)
             if not again or failures >= self.patience.attempts:
@@ -176,7 +153,7 @@ class _Download:
             if failure.retry_after > self.patience.longest_pause:
                 return False
             seconds = max(seconds, failure.retry_after)
-        self.line.pause(seconds)
+        wait(self.line.cancel, seconds)
         return True
 
 
