@@ -98,9 +98,9 @@ def _sandbox(root: Path) -> Iterator[Check]:
 
 def _mirrors() -> Iterator[Check]:
     project = find_project(".")
-    configured = load_project(Path(project)).config.mirrors if project else {}
+    configured = load_project(Path(project), locks=False).config.mirrors if project else {}
     mirrors = Mirrors.from_host(os.environ, load_user_config(os.environ).mirrors, configured)
-    yield Check("mirror debian", ", ".join(mirrors.resolve("mirror://debian/")))
+    yield Check("mirror debian", ", ".join(mirrors.bases("debian")))
 
 
 def _tools() -> Iterator[Check]:

@@ -30,7 +30,6 @@ __all__ = [
     "ProjectConfig",
     "Recipe",
     "UserConfig",
-    "find_project",
     "load_project",
     "load_user_config",
 ]
@@ -65,19 +64,6 @@ class Project:
     dirs_listed: tuple[Path, ...]
 
 
-def find_project(start: Path) -> Path:
-    """The nearest folder from `start` upward with `recipes/ccstore.yml`; raises `no-project`."""
-    real = Path(os.path.realpath(start))
-    for folder in (real, *real.parents):
-        if files.is_project(folder):
-            return folder
-    raise CcError(
-        "no-project",
-        f"neither {real} nor a folder above it has {PROJECT_FILE}",
-        hint="`ccstore init DIR` starts a project",
-    )
-
-
 def load_user_config(environ: Mapping[str, str]) -> UserConfig:
     """The person's configuration, which need not exist; raises `config-invalid`."""
     home = Path(environ["HOME"]) if environ.get("HOME") else None
@@ -91,7 +77,7 @@ def load_user_config(environ: Mapping[str, str]) -> UserConfig:
     if not os.path.lexists(path):
         return UserConfig()
     text = document.read(path, str(path), document.CONFIG)
-    return validate(text, UserConfig, Base(path.parent, path.parent, home))
+    return validate(text, UserConfig, Base(path.parent, path.parent))
 
 
 def load_project(root: Path, *, locks: bool = True) -> Project:
@@ -131,9 +117,7 @@ class _Loading:
     def _config(self) -> ProjectConfig:
         path = self._own(self.root / PROJECT_FILE)
         text = self._read(path, document.CONFIG)
-        home = os.environ.get("HOME")
-        base = Base(path.parent, self.root, Path(home) if home else None)
-        config = validate(text, ProjectConfig, base)
+        config = validate(text, ProjectConfig, Base(path.parent, self.root))
         if config.project:
             return config
         return config.model_copy(update={"project": project_id(self.root.name)})

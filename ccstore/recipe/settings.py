@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from ccstore.recipe.values import NAME, Count, Model, SettingPath, Urls
+from ccstore.recipe.values import NAME, Count, Model, Urls
 
 _PROJECT_ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
@@ -43,9 +43,6 @@ class Settings(Model):
         default={},
         description="What `mirror://NAME/…` stands for: a URL or several, tried in order.",
         examples=[{"debian": "https://mirror.example.org/debian"}],
-    )
-    store: SettingPath | None = Field(
-        default=None, description="The store; relative to this file.", examples=["~/.local/share/ccstore"]
     )
     executor: Literal["sandbox", "docker", "remote"] | None = Field(
         default=None, description="What runs builds: `sandbox` (default), `docker` or `remote`."

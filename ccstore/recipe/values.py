@@ -47,11 +47,10 @@ class Model(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What relative paths start from: the folder of the file that names them. `home` is what `~` means."""
+    """What relative paths start from: the folder of the file that names them."""
 
     folder: Path
     root: Path
-    home: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +154,6 @@ def _config_base(value: Any, info: ValidationInfo) -> str | LocalFile:
     return value if MAKE_TARGET.fullmatch(_text(value)) else _file(value, info)
 
 
-def _setting_path(value: Any, info: ValidationInfo) -> Path:
-    text, base = _text(value), _base(info)
-    if text == "~" or text.startswith("~/"):
-        if base.home is None:
-            raise ValueError(f"{text!r} needs HOME, which is not set")
-        text = str(base.home) + text[1:]
-    if not text:
-        raise ValueError("should be a path, not ''")
-    return Path(os.path.normpath(base.folder / text))
-
-
 def _schema(title: str, **rest: Any) -> WithJsonSchema:
     return WithJsonSchema({"title": title, **rest})
 
@@ -241,7 +229,6 @@ AnyPath = Annotated[LocalFile, PlainValidator(_file_or_folder), _schema("file or
 ConfigBase = Annotated[
     str | LocalFile, PlainValidator(_config_base), _schema("make target or file", type="string")
 ]
-SettingPath = Annotated[Path, PlainValidator(_setting_path), _schema("folder", type="string")]
 Urls = Annotated[
     list[Url],
     BeforeValidator(_one_or_many),

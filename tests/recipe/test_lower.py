@@ -1,13 +1,12 @@
 """Lowering: which steps there are, what enters them, and what does not.
 
 The golden file holds every step of the sample project. After a change that is meant, write it anew with
-`CCSTORE_ACCEPT=1 python -m pytest tests/recipe/test_lower.py` and read the difference.
+`python -m pytest tests/recipe/test_lower.py --accept` and read the difference.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ def fetch_of(graph: Graph, name: str) -> Fetch:
     return step
 
 
-def test_the_steps_of_the_sample(tmp_path: Path) -> None:
+def test_the_steps_of_the_sample(tmp_path: Path, accept: bool) -> None:
     graph = sample.graph(sample.write(tmp_path))
     found = {
         "steps": {name: _readable(step, tmp_path) for name, step in graph.steps.items()},
@@ -47,7 +46,7 @@ def test_the_steps_of_the_sample(tmp_path: Path) -> None:
         "recipes": graph.recipes,
     }
     text = json.dumps(found, indent=1, sort_keys=True) + "\n"
-    if os.environ.get("CCSTORE_ACCEPT"):
+    if accept:
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(text, encoding="utf-8")
     assert text == GOLDEN.read_text(encoding="utf-8")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ccstore.errors import CcError
-from ccstore.recipe.project import find_project, load_project, load_user_config
+from ccstore.recipe.project import load_project, load_user_config
 from tests.recipe import sample
-from tests.recipe.sample import FILES, KERNEL, LOCK, MODULE, TOOLCHAIN
+from tests.recipe.sample import KERNEL, LOCK, MODULE, TOOLCHAIN
 
 
 def error_of(root: Path) -> CcError:
@@ -18,61 +18,16 @@ def error_of(root: Path) -> CcError:
     return caught.value
 
 
-def test_a_project_is_found_from_below(tmp_path: Path) -> None:
-    sample.write(tmp_path)
-    assert find_project(tmp_path / "kernel" / "config") == tmp_path.resolve()
-    assert find_project(tmp_path) == tmp_path.resolve()
-
-
-def test_no_project(tmp_path: Path) -> None:
-    with pytest.raises(CcError) as caught:
-        find_project(tmp_path)
-    assert caught.value.code == "no-project"
-    assert "ccstore init" in str(caught.value.hint)
-
-
-def test_what_was_read_is_remembered(tmp_path: Path) -> None:
-    root = sample.write(tmp_path).resolve()
-    project = load_project(root)
-    recipes = {root / name for name in FILES if name.startswith("recipes/")}
-    assert set(project.files_read) == recipes | {root / "pins/toolchain.yml"}
-    assert project.dirs_listed == (root / "recipes",)
-    assert list(project.recipes) == sorted(project.recipes)
-    assert project.recipes["kernel"].spec.kind == "kernel"
-
-
-def test_what_is_no_recipe_is_left_alone(tmp_path: Path) -> None:
-    root = sample.write(tmp_path)
-    sample.put(root, "recipes/README.md", "# notes")
-    sample.put(root, "recipes/old/x.yml", "}")
-    (root / "recipes" / ".#kernel.yml").symlink_to("nobody@nowhere:1")
-    assert "x" not in load_project(root).recipes
-
-
-@pytest.mark.parametrize("name", ["Kernel.yml", "my_kernel.yml", "-x.yml", "a" * 101 + ".yml", "extra.yaml"])
-def test_a_bad_name(name: str, tmp_path: Path) -> None:
-    sample.put(sample.write(tmp_path), f"recipes/{name}", "kind: path\npath: .\n")
-    error = error_of(tmp_path)
-    assert (error.code, error.where) == ("name-invalid", f"recipes/{name}")
-
-
-@pytest.mark.parametrize("text", ["", "# only a comment\n", "- kind: url\n", "kernel\n"])
-def test_a_file_that_says_nothing(text: str, tmp_path: Path) -> None:
-    error = error_of(sample.write(tmp_path, kernel=text))
-    assert (error.code, error.where) == ("recipe-invalid", "recipes/kernel.yml:1:1")
-
-
 # configuration
 
 
 def test_the_configuration(tmp_path: Path) -> None:
     root = sample.write(tmp_path)
     text = "mirrors:\n  debian: https://example.org/d\n  kernel: [https://a.example/k, file:///mnt/k]\n"
-    sample.put(root, "recipes/ccstore.yml", text + "store: ../../s\nexecutor: docker\njobs: 3\ncores: 8\n")
+    sample.put(root, "recipes/ccstore.yml", text + "executor: docker\njobs: 3\ncores: 8\n")
     config = load_project(root).config
     assert config.mirrors["debian"] == ["https://example.org/d"]
     assert config.mirrors["kernel"] == ["https://a.example/k", "file:///mnt/k"]
-    assert config.store == (root.resolve().parent / "s")
     assert (config.executor, config.jobs, config.cores) == ("docker", 3, 8)
 
 
@@ -104,10 +59,9 @@ def test_a_wrong_configuration(text: str, place: str, tmp_path: Path) -> None:
 
 
 def test_a_persons_configuration(tmp_path: Path) -> None:
-    sample.put(tmp_path, "xdg/ccstore/config.yml", "store: ~/s\nmirrors: {debian: https://example.org/d}\n")
+    sample.put(tmp_path, "xdg/ccstore/config.yml", "mirrors: {debian: https://example.org/d}\n")
     environ = {"XDG_CONFIG_HOME": str(tmp_path / "xdg"), "HOME": "/home/someone"}
     found = load_user_config(environ)
-    assert found.store == Path("/home/someone/s")
     assert found.mirrors == {"debian": ["https://example.org/d"]}
 
 
@@ -123,10 +77,10 @@ def test_no_persons_configuration(tmp_path: Path) -> None:
 
 
 def test_a_wrong_persons_configuration(tmp_path: Path) -> None:
-    path = sample.put(tmp_path, "ccstore/config.yml", "store: ~/s\nproject: x\n")
+    path = sample.put(tmp_path, "ccstore/config.yml", "jobs: 2\nproject: x\n")
     with pytest.raises(CcError) as caught:
         load_user_config({"XDG_CONFIG_HOME": str(tmp_path)})
-    assert (caught.value.code, caught.value.where) == ("config-invalid", f"{path}:1:8")
+    assert (caught.value.code, caught.value.where) == ("config-invalid", f"{path}:2:1")
 
 
 # imports
@@ -266,7 +220,6 @@ def test_links_of_an_imported_recipe_stay_where_it_lies(tmp_path: Path) -> None:
 def test_a_project_behind_a_link_is_itself(tmp_path: Path) -> None:
     root = sample.write(tmp_path / "p").resolve()
     (tmp_path / "link").symlink_to(root)
-    assert find_project(tmp_path / "link" / "kernel") == root
     assert load_project(tmp_path / "link").root == root
 
 
