@@ -1,0 +1,220 @@
+"""How fast ccstore is beside its rivals: `python -m tests.benchmark [noop] [nar] [tree] [kernel] [boot]`.
+
+Needs the project's kernel realised (`ccstore realize kernel`), and `nix` for the first two. It writes only to a
+temporary folder (--tmp DIR: some 12 GB for `kernel`). Each line is a row of the table in README.md.
+
+noop    `ccstore realize kernel`, installed from a wheel, with nothing to do; `nix-build` of as many derivations
+nar     NAR hash of the unpacked kernel tree; `nix hash path`
+tree    from the fetched tarball to the registered source tree; `tar -xJf` and `sync`
+kernel  the last step of `realize kernel`; the same `make` by hand, chrooted into the same toolchain
+boot    guest time to user space (no rival)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+from ccstore.build.workspace import Workspace
+from ccstore.model.graph import Build
+from tests.benchmark.measure import Command, compare
+from tests.conftest import REPOSITORY, clone_store, write
+from tests.guest import MACHINES, boot
+
+CCSTORE = Path(sys.executable).parent / "ccstore"
+
+
+def main() -> None:
+    works = {"noop": noop, "nar": nar, "tree": tree, "kernel": kernel, "boot": boots}
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("work", nargs="*", choices=[[], *works], default=list(works))
+    parser.add_argument("--tmp", type=Path, default=None, help="folder for what is made and removed again")
+    chosen = parser.parse_args()
+    for name in chosen.work:
+        with tempfile.TemporaryDirectory(dir=chosen.tmp, prefix="ccstore-benchmark-") as folder:
+            works[name](Path(folder))
+            _forget(*Path(folder).iterdir())
+
+
+def _path(target: str) -> Path:
+    found = subprocess.run(
+        [CCSTORE, "path", target], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    return Path(found.stdout.strip())
+
+
+def _store() -> Path:
+    return Path(os.environ.get("CCSTORE_STORE", REPOSITORY / "store"))
+
+
+def noop(folder: Path) -> None:
+    ccstore = _from_wheel(folder)
+    ours = Command("ccstore", [str(ccstore), "realize", "kernel"], cwd=REPOSITORY)
+    ours.run()  # the answer is cached for this installation
+    count = _derivations()
+    nix = Command("nix-build", ["nix-build", "--no-out-link", _chain(folder, count)], env=_nix(folder))
+    nix.run()
+    result = compare("no-op `realize kernel`", 1.5, ours, nix, 41)
+    print(result.row(f"`nix-build`, a chain of {count} derivations"))
+
+
+def _from_wheel(folder: Path) -> Path:
+    """An installation as users have it: entry points of an editable one are slower."""
+    venv.create(folder / "venv", with_pip=True)
+    python = folder / "venv/bin/python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", str(REPOSITORY)], check=True)
+    return folder / "venv/bin/ccstore"
+
+
+def _derivations() -> int:
+    with Workspace.open(REPOSITORY, _store()) as work:
+        return sum(isinstance(step, Build) for step in work.graph.closure(work.graph.find("kernel")))
+
+
+def _nix(folder: Path) -> dict[str, str]:
+    settings = "build-users-group =\nsandbox = false\nsubstituters =\nexperimental-features = nix-command\n"
+    write(folder / "nix/nix.conf", settings)
+    top = folder / "nix"
+    return {
+        "NIX_CONF_DIR": str(top),
+        "NIX_STORE_DIR": str(top / "store"),
+        "NIX_STATE_DIR": str(top / "state"),
+        "NIX_LOG_DIR": str(top / "log"),
+        "NIX_REMOTE": "",
+    }
+
+
+def _chain(folder: Path, length: int) -> str:
+    steps = "".join(
+        f'd{i} = derivation {{ name = "d{i}"; system = builtins.currentSystem; builder = "/bin/sh"; '
+        f'args = ["-c" "echo ${{{f"d{i - 1}" if i else "toString 0"}}} > $out"]; }};\n'
+        for i in range(length)
+    )
+    return str(write(folder / "chain.nix", f"let\n{steps}in d{length - 1}\n"))
+
+
+def nar(folder: Path) -> None:
+    source = _path("kernel.tree")
+    code = "import sys; from pathlib import Path; from ccstore.codec.nar import nar_hash; nar_hash(Path(sys.argv[1]))"
+    ours = Command("ccstore", [sys.executable, "-c", code, str(source)])
+    nix = Command("nix", ["nix", "hash", "path", str(source)], env=_nix(folder))
+    print(compare("NAR hash of the kernel tree", 1.2, ours, nix, 7).row("`nix hash path`"))
+
+
+def tree(folder: Path) -> None:
+    tarball, store = _path("kernel.source"), folder / "store"
+    unpacked = folder / "unpacked"
+
+    def fresh_store() -> None:
+        _forget(store)
+        _without(clone_store(_store(), store), "kernel.tree")
+        os.sync()
+
+    def fresh_folder() -> None:
+        _forget(unpacked)
+        unpacked.mkdir()
+        os.sync()
+
+    ours = Command(
+        "ccstore",
+        [str(CCSTORE), "realize", "kernel.tree", "--store", str(store)],
+        cwd=REPOSITORY,
+        prepare=fresh_store,
+    )
+    line = 'tar -xJf "$0" -C "$1" && sync -f "$1"'
+    tar = Command("tar", ["sh", "-c", line, str(tarball), str(unpacked)], prepare=fresh_folder)
+    print(compare("tarball to registered source tree", 1.5, ours, tar, 5).row("`tar -xJf`, `sync`"))
+
+
+def kernel(folder: Path) -> None:
+    store, toolchain = folder / "store", _path("toolchain")
+    source, config = _path("kernel.patched"), _path("kernel.config")
+
+    def fresh_store() -> None:
+        _forget(store)
+        _without(clone_store(_store(), store), "kernel", "kernel^dev")
+
+    def fresh_folder() -> None:
+        _forget(folder / "make")
+        (folder / "make").mkdir()
+
+    ours = Command(
+        "ccstore",
+        [str(CCSTORE), "realize", "kernel", "--store", str(store)],
+        cwd=REPOSITORY,
+        prepare=fresh_store,
+    )
+    script = write(folder / "make.sh", _MAKE)
+    argv = ["unshare", "--mount", "--map-root-user", "sh", str(script)]
+    argv += [str(toolchain), str(source), str(config), str(folder / "make")]
+    make = Command("make", argv, prepare=fresh_folder)
+    print(compare("the kernel build in `realize`", 1.03, ours, make, 1).row("the same `make` by hand"))
+
+
+_MAKE = """set -e
+root=$1 source=$2 config=$3 build=$4
+mount --bind "$root" "$root"
+mount --bind "$build" "$root/build"
+mount -t tmpfs tmpfs "$root/tmp"
+mount -t tmpfs tmpfs "$root/in"
+mkdir "$root/in/tree"
+mount --bind "$source" "$root/in/tree"
+mount --rbind /dev "$root/dev"
+cp "$config" "$build/.config"
+export PATH=/usr/bin LC_ALL=C.UTF-8 KBUILD_BUILD_USER=ccstore KBUILD_BUILD_HOST=ccstore KBUILD_BUILD_VERSION=1
+export KBUILD_BUILD_TIMESTAMP="Thu Jan  1 00:00:01 UTC 1970"
+exec chroot "$root" make -C /in/tree O=/build -j"$(nproc)" LOCALVERSION= vmlinux bzImage headers_install
+"""
+
+
+def boots(folder: Path) -> None:
+    project = write(folder / "recipes/ccstore.yml", "project: benchmark\n").parent.parent
+    names = ("recipes/toolchain.yml", "tests/data/guest/initramfs.yml")
+    imports = ", ".join(str(REPOSITORY / name) for name in names)
+    write(folder / "recipes/imports.yml", f"import: [{imports}]\nkind: path\npath: ccstore.yml\n")
+    argv = [str(CCSTORE), "realize", "initramfs", "--store", str(_store())]
+    found = subprocess.run(argv, cwd=project, capture_output=True, text=True, check=True)
+    qemu = shutil.which("qemu-system-x86_64") or sys.exit("qemu-system-x86_64 is not installed")
+    for machine in MACHINES:
+        guests = [
+            boot(qemu, _path("kernel") / "vmlinux", Path(found.stdout.strip()), machine) for _ in range(7)
+        ]
+        seconds = statistics.median(guest.seconds for guest in guests)
+        name = machine.partition(",")[0]
+        print(
+            f"| vmlinux to user space, {name}, software emulation | – | < 2 s | {seconds:.2f} s of guest time |"
+        )
+
+
+def _without(store: Path, *targets: str) -> None:
+    """Takes objects of the project out of a copy of its store, as if they had been collected."""
+    subprocess.run(["rm", "-rf", str(store / "roots")], check=True)
+    (store / "roots").mkdir()
+    with Workspace.open(REPOSITORY, store) as work:
+        for target in targets:
+            realisation = work.realised(work.graph.find(target))
+            if realisation is None:
+                raise SystemExit(f"{target} is not realised: run `ccstore realize kernel` first")
+            (store / "realisations" / f"{realisation.id}.json").unlink()
+            _forget(store / "objects" / realisation.object.path.base)
+
+
+def _forget(*paths: Path) -> None:
+    """Deletes trees whose folders are read-only; files may be shared with a store and keep their modes."""
+    for path in paths:
+        if path.exists():
+            subprocess.run(["find", path, "-type", "d", "-exec", "chmod", "u+w", "{}", "+"], check=True)
+            subprocess.run(["rm", "-rf", path], check=True)
+
+
+if __name__ == "__main__":
+    main()
