@@ -145,8 +145,8 @@ class _Headers:
         path = normalise(name)
         if kind is FILE and name[-1:] == b"/":
             kind = DIRECTORY  # how V7 wrote folders
-        if not path and kind is not DIRECTORY:
-            raise ArchiveRefused(name, f"is a {kind} and would take the place of the whole tree")
+        if kind is not DIRECTORY and name.rpartition(b"/")[2] in (b"", b"."):
+            raise ArchiveRefused(name, f"is a {kind} with the name of a folder")
         if kind is FILE:
             return Member(path, kind, size, _number(block, 100, 8))
         if size:
@@ -274,9 +274,8 @@ class TreeCheck:
         self._check_kind(member)
         if member.kind is SYMLINK:
             self._check_symlink(member)
-        elif member.kind is HARDLINK and self._kinds.get(member.target) not in (FILE, HARDLINK):
-            text = printable(member.target)
-            raise ArchiveRefused(member.path, f"is a hard link to {text!r}, which is no earlier file")
+        elif member.kind is HARDLINK:
+            self._check_hard_link(member)
 
     def _check_kind(self, member: Member) -> None:
         before = self._kinds.setdefault(member.path, member.kind)
@@ -293,6 +292,11 @@ class TreeCheck:
                 raise ArchiveRefused(path, f"would be written through the {kind} {printable(parent)!r}")
             self._kinds[parent] = DIRECTORY
             parent = parent.rpartition(b"/")[0]
+
+    def _check_hard_link(self, member: Member) -> None:
+        if member.target == member.path or self._kinds.get(member.target) not in (FILE, HARDLINK):
+            text = printable(member.target)
+            raise ArchiveRefused(member.path, f"is a hard link to {text!r}, which is no earlier file")
 
     def _check_symlink(self, member: Member) -> None:
         target = member.target
