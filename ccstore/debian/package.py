@@ -159,14 +159,13 @@ def _decompressed(file: BinaryIO, prefix: str) -> Iterator[bytes]:
         raise archive.ArchiveRefused(b"", f"it is no Debian package ({error})") from error
     if len(found) != 1:
         raise archive.ArchiveRefused(b"", f"it has {len(found)} members {prefix}.*, not one")
-    with _opened(found[0], found[0].name.removeprefix(prefix)) as stream:
-        try:
-            while chunk := stream.read(CHUNK):
-                yield chunk
-        except _damage() as error:
-            raise archive.ArchiveRefused(
-                found[0].name.encode(), f"cannot be decompressed ({error})"
-            ) from error
+    name = found[0].name
+    stream = _opened(found[0], name.removeprefix(prefix))
+    try:
+        while chunk := stream.read(CHUNK):
+            yield chunk
+    except _damage() as error:
+        raise archive.ArchiveRefused(name.encode(), f"cannot be decompressed ({error})") from error
 
 
 def _damage() -> tuple[type[Exception], ...]:

@@ -122,7 +122,7 @@ def _excluder(globs: str) -> re.Pattern[str]:
 
 
 def _plan(packages: Iterable[Package], excluded: re.Pattern[str]) -> Plan:
-    plan: Plan = {b"": Node(DIRECTORY, "")}
+    plan: Plan = {b"": Node(DIRECTORY, ""), b"usr": Node(DIRECTORY, "")}
     for top in MERGED:
         plan[b"usr/" + top] = Node(DIRECTORY, "")
         plan[top] = Node(SYMLINK, "", target=b"usr/" + top)
