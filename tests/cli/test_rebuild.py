@@ -1,0 +1,152 @@
+"""What is built again after a change, and what is not: early cut-off as a user sees it."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import built, edit, fetched
+from tests.conftest import TinyProject
+
+GREETING = "config/20-greeting.config"
+BUS_PATCH = "patches/0001-bus-say-that-a-patch-was-here.patch"
+
+
+def planned(project: TinyProject) -> list[tuple[str, str]]:
+    steps: list[dict[str, Any]] = json.loads(project.shell.run("plan", "kernel", "--json").stdout)
+    return [(each["action"], each["step"]) for each in steps]
+
+
+def add_comment(project: TinyProject) -> None:
+    with (project.root / GREETING).open("a") as fragment:
+        fragment.write("# nothing new\n")
+
+
+def change_symbol(project: TinyProject) -> None:
+    edit(project.root / GREETING, "CONFIG_REPEAT=2", "CONFIG_REPEAT=3")
+
+
+def change_hunk(project: TinyProject) -> None:
+    edit(project.root / BUS_PATCH, "found, patched", "found, patched twice")
+
+
+def change_header(project: TinyProject) -> None:
+    edit(project.root / BUS_PATCH, "A changed line, so", "A line is changed, so")
+
+
+def change_localversion(project: TinyProject) -> None:
+    edit(project.root / "recipes/kernel.yml", "timeout: 5m", "timeout: 5m\nlocalversion: -two")
+
+
+def change_nothing_that_counts(project: TinyProject) -> None:
+    edit(project.root / "recipes/kernel.yml", "timeout: 5m", "timeout: 10m # longer\nsource-date-epoch: 1")
+
+
+def repack_source(project: TinyProject) -> None:
+    """The same tree in another tarball."""
+    tarball = project.root / "tinylinux.tar.xz"
+    tarball.write_bytes(lzma.compress(lzma.decompress(tarball.read_bytes()), preset=3))
+    recipe = project.root / "recipes/kernel.yml"
+    words = recipe.read_text().split()
+    digest = subprocess.run(
+        ["sha256sum", tarball], capture_output=True, text=True, check=True
+    ).stdout.split()[0]
+    edit(recipe, words[words.index("sha256:") + 1], digest)
+    edit(recipe, words[words.index("url:") + 1], f"[file://{tarball}]")
+
+
+@pytest.mark.parametrize(
+    ("change", "steps", "same"),
+    [
+        (add_comment, ["kernel.config"], True),
+        (change_symbol, ["kernel.config", "kernel"], False),
+        (change_hunk, ["kernel.patched", "kernel.config", "kernel"], False),
+        (change_header, ["kernel.patched"], True),
+        (change_localversion, ["kernel"], False),
+        (change_nothing_that_counts, [], True),
+        (repack_source, ["kernel.tree"], True),
+    ],
+)
+def test_a_change_rebuilds_what_it_must(
+    realised: TinyProject, change: Callable[[TinyProject], None], steps: list[str], same: bool
+) -> None:
+    before = realised.shell.path("kernel")
+    change(realised)
+    done = realised.shell.run("realize", "kernel")
+    assert built(done.stderr) == steps
+    assert (done.stdout == f"{before}\n") is same
+    assert planned(realised) == [("present", "kernel")]
+
+
+def test_plan_says_what_a_comment_costs(realised: TinyProject) -> None:
+    add_comment(realised)
+    assert planned(realised) == [
+        ("copy", f"./{GREETING}"),
+        ("build", "kernel.config"),
+        ("build", "kernel"),
+    ]
+    text = realised.shell.run("plan", "kernel").stdout
+    assert f"input {GREETING}" in text
+    assert "its inputs are not known before kernel.config" in text
+    assert built(realised.shell.run("realize", "kernel").stderr) == ["kernel.config"]
+
+
+def test_a_repacked_source_is_fetched(realised: TinyProject) -> None:
+    repack_source(realised)
+    assert planned(realised)[0] == ("fetch", "kernel.source")
+    assert fetched(realised.shell.run("realize", "kernel").stderr) == ["kernel.source"]
+
+
+def test_going_back_builds_nothing(realised: TinyProject) -> None:
+    before = realised.shell.path("kernel")
+    change_symbol(realised)
+    realised.shell.run("realize", "kernel")
+    edit(realised.root / GREETING, "CONFIG_REPEAT=3", "CONFIG_REPEAT=2")
+    back = realised.shell.run("realize", "kernel")
+    assert (built(back.stderr), back.stdout) == ([], f"{before}\n")
+
+
+def flip_byte(path: Path) -> None:
+    """Changes one byte and nothing else that `ls` shows."""
+    status = path.stat()
+    data = bytearray(path.read_bytes())
+    data[data.index(b"hello")] = ord("j")
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
+@pytest.mark.parametrize(
+    "evaluated", [True, False], ids=["after an evaluation was cached", "with no evaluation"]
+)
+def test_a_flipped_byte_is_noticed(realised: TinyProject, evaluated: bool) -> None:
+    if evaluated:
+        [before] = realised.shell.realize("kernel")
+        assert list((realised.shell.store / "evaluations").iterdir())
+    else:
+        before = realised.shell.path("kernel")
+    flip_byte(realised.root / GREETING)
+    assert realised.shell.run("path", "kernel", status=5).stdout == ""
+    assert ("build", "kernel.config") in planned(realised)
+    assert realised.shell.run("plan", "kernel").stdout.startswith("copy")
+    [after] = realised.shell.realize("kernel")
+    assert after != before
+    assert b"jello from a tiny guest" in (after / "vmlinux").read_bytes()
+
+
+def test_a_cached_answer_is_only_for_what_was_asked(realised: TinyProject) -> None:
+    shell = realised.shell
+    [kernel, dev] = shell.realize("kernel", "kernel^dev")
+    assert shell.realize("kernel^dev", "kernel") == [dev, kernel]
+    shell.run("root", "remove", "tiny/kernel")
+    shell.run("gc", "--no-keep-inputs")
+    assert not kernel.exists()
+    assert shell.run("path", "kernel", status=5).stdout == ""
+    assert shell.path("kernel^dev") == dev
