@@ -12,6 +12,7 @@ from pathlib import Path
 from ccstore.errors import CcError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_DENIED = (errno.EACCES, errno.EPERM)
 
 
 @contextmanager
@@ -25,11 +26,16 @@ def explained(root: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise disk_full(root) from error
-        if error.errno == errno.EROFS:
+        if error.errno == errno.EROFS or (error.errno in _DENIED and not is_writable(root)):
             raise read_only(root) from error
         raise
     except sqlite3.DatabaseError as error:
         raise _index_failure(root, error) from error
+
+
+def is_writable(root: Path) -> bool:
+    """Whether this process may change the store at `root`."""
+    return all(os.access(folder, os.W_OK | os.X_OK) for folder in (root, root / "objects"))
 
 
 def disk_full(root: Path) -> CcError:

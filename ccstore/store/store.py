@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import TracebackType
 
 from ccstore.errors import CcError
 from ccstore.store import files, locks
 from ccstore.store.database import Database, newer_store
-from ccstore.store.failures import explained, read_only
+from ccstore.store.failures import explained, is_writable, read_only
 from ccstore.store.history import History
 from ccstore.store.layout import STORE_FORMAT, Layout
 from ccstore.store.locks import Locks
@@ -77,7 +76,7 @@ class Store:
 
 
 def _open(layout: Layout) -> Store:
-    writable = os.access(layout.root, os.W_OK | os.X_OK) and os.access(layout.objects, os.W_OK | os.X_OK)
+    writable = is_writable(layout.root)
     if layout.index.exists():
         return Store(layout, Database(layout.root, layout.index, writable=writable), writable=writable)
     if not writable:

@@ -1,0 +1,82 @@
+"""Trees, objects and realisations for the tests of the store."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ccstore.model.derivation import Derivation
+from ccstore.model.objects import ObjectInfo
+from ccstore.model.realisation import OutputId, Realisation
+from ccstore.store.session import Session
+from ccstore.store.store import Store
+
+
+def make_tree(at: Path, text: str = "hello") -> Path:
+    """A tree with one of everything that an object can hold, in no canonical form."""
+    (at / "bin").mkdir(parents=True)
+    (at / "bin/run").write_text(f"#!/bin/sh\necho {text}\n")
+    (at / "bin/run").chmod(0o6750)
+    (at / "empty").mkdir(mode=0o700)
+    (at / "data").write_text(text)
+    (at / "data").chmod(0o600)
+    (at / "link").symlink_to("bin/run")
+    return at
+
+
+def register(session: Session, text: str = "hello", name: str = "sample") -> ObjectInfo:
+    with session.staging("sample") as staging:
+        return session.register(make_tree(staging / "out", text), name)
+
+
+def derive(step: str, *inputs: Realisation) -> Derivation:
+    return Derivation(step, ("sh",), inputs={str(n): each.object.nar_hash for n, each in enumerate(inputs)})
+
+
+def realise(store: Store, session: Session, step: str, *inputs: Realisation) -> Realisation:
+    """Pretends to build `step` from `inputs`: an object, its log and its realisation."""
+    derivation = derive(step, *inputs)
+    info = register(session, step, step)
+    with store.logs.writer(derivation.id) as log:
+        log.write(f"building {step}\n".encode())
+    found = Realisation(OutputId(derivation.id, "out"), info, tuple(each.id for each in inputs))
+    store.realisations.record(derivation, [found])
+    return found
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+def python(script: str, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Runs `script` in a Python of its own, with this checkout importable; `before` precedes the command."""
+    return subprocess.run(
+        [*before, sys.executable, "-c", script, *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def ordinary() -> tuple[str, ...]:
+    """What makes a command run without any power over file modes: nothing, or for root, without capabilities."""
+    if os.geteuid() != 0:
+        return ()
+    if shutil.which("setpriv") is None:
+        pytest.skip("root can only be made an ordinary user with setpriv, which is not here")
+    return ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
+
+
+def can_unshare() -> bool:
+    """Whether a file system can be mounted in namespaces of one's own."""
+    if shutil.which("unshare") is None:
+        return False
+    probe = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
