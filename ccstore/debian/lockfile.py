@@ -2,6 +2,7 @@
 
 YAML, one package a line, in the order of their names, so that a version control system shows what an update
 changed. `release` says which signed index the versions come from (its date, and the SHA-256 of its InRelease).
+Reading it back is the recipe's part (`ccstore.recipe.lock`), which knows lines and columns.
 """
 
 from __future__ import annotations
@@ -10,15 +11,11 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from ccstore.errors import CcError
 
 HEADER = "# Written by `ccstore lock`: every package of the closure, from the signed index of the suite.\n"
-_PACKAGE_KEYS = ("name", "version", "architecture", "path", "size", "sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +76,9 @@ class LockDiff:
             yield f"~ {new.name} {old.version} → {new.version}{' (another file)' if same else ''}"
 
 
-def diff(old: Lock, new: Lock) -> LockDiff:
-    before = {package.name: package for package in old.packages}
-    after = {package.name: package for package in new.packages}
+def diff(old: Iterable[LockedPackage], new: Iterable[LockedPackage]) -> LockDiff:
+    before = {package.name: package for package in old}
+    after = {package.name: package for package in new}
     return LockDiff(
         came=tuple(after[name] for name in sorted(after.keys() - before.keys())),
         went=tuple(before[name] for name in sorted(before.keys() - after.keys())),
@@ -122,53 +119,3 @@ def write_lock(path: Path, lock: Lock) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(name).unlink()
         raise
-
-
-def read_lock(path: Path) -> Lock:
-    """Raises `file-missing`, or `lock-invalid` for anything that `render` does not write."""
-    import yaml
-
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return _parse(value)
-    except FileNotFoundError as error:
-        message = f"the lock file {path.name} is missing"
-        raise CcError("file-missing", message, where=str(path), hint="`ccstore lock` writes it") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError, KeyError) as error:
-        raise CcError(
-            "lock-invalid",
-            f"the lock file {path.name} cannot be understood",
-            where=str(path),
-            hint="`ccstore lock` writes it anew",
-            details=tuple(str(error).splitlines()[:5]),
-        ) from error
-
-
-def _parse(value: Any) -> Lock:
-    if not isinstance(value, dict) or value.get("version") != 1:
-        raise ValueError("a lock file is a dictionary with `version: 1`")
-    packages = tuple(_package(each) for each in value["packages"])
-    names = [package.name for package in packages]
-    if names != sorted(set(names)):
-        raise ValueError("packages are not in the order of their names, or one is there twice")
-    request = Request(
-        _text(value, "suite"),
-        tuple(str(name) for name in value["request"]),
-        _text(value, "component"),
-        _text(value, "architecture"),
-    )
-    release = value["release"]
-    return Lock(request, Release(_text(release, "date"), _text(release, "sha256")), packages)
-
-
-def _text(value: dict[str, Any], key: str) -> str:
-    if not isinstance(value[key], str):
-        raise TypeError(f"{key} is not a text: {value[key]!r}")
-    return str(value[key])
-
-
-def _package(value: dict[str, Any]) -> LockedPackage:
-    if set(value) != set(_PACKAGE_KEYS) or not isinstance(value["size"], int):
-        raise ValueError(f"not a package: {value!r}")
-    texts = {key: _text(value, key) for key in _PACKAGE_KEYS if key != "size"}
-    return LockedPackage(size=value["size"], **texts)
