@@ -1,0 +1,133 @@
+"""Every kind of damage is found, and one does not hide another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ccstore.events import Event, Progressed
+from ccstore.model.objects import ObjectInfo
+from ccstore.store import gc, verify
+from ccstore.store.files import remove
+from ccstore.store.store import Store
+from tests.store.samples import realise, register
+
+
+def flip(file: Path) -> None:
+    """Another byte, with the size, mode and time of before."""
+    status = file.stat()
+    data = bytearray(file.read_bytes())
+    data[0] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(bytes(data))
+    file.chmod(status.st_mode & 0o777)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def open_up(place: Path) -> Path:
+    for folder, _, _ in os.walk(place):
+        Path(folder).chmod(0o755)
+    return place
+
+
+def replace_by_folder(place: Path) -> None:
+    (open_up(place) / "data").unlink()
+    (place / "data").mkdir()
+
+
+def point_elsewhere(place: Path) -> None:
+    (open_up(place) / "link").unlink()
+    (place / "link").symlink_to("data")
+
+
+CONTENT: dict[str, Callable[[Path], object]] = {
+    "flipped": lambda place: flip(place / "data"),
+    "longer": lambda place: (place / "data").write_text("hello and more"),
+    "gone": lambda place: (open_up(place) / "data").unlink(),
+    "added": lambda place: (open_up(place) / "bin/added").write_text(""),
+    "other type": replace_by_folder,
+    "other target": point_elsewhere,
+}
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("name", CONTENT)
+def test_changed_content(name: str, full: bool, store: Store) -> None:
+    with store.session() as session:
+        hurt, whole = register(session, "hello"), register(session, "other")
+    CONTENT[name](store.objects.path(hurt.path))
+    damage = verify.verify(store, full)
+    assert "content" in {each.kind for each in damage}
+    assert {each.path for each in damage} == {hurt.path}
+    assert whole.path not in {each.path for each in damage}
+
+
+def test_changed_metadata(store: Store) -> None:
+    with store.session() as session:
+        info = register(session)
+    place = store.objects.path(info.path)
+    (place / "data").chmod(0o644)
+    os.utime(place / "bin", (5, 5))
+    damage = verify.verify(store)
+    assert [(each.kind, each.file) for each in damage] == [
+        ("metadata", place / "bin"),
+        ("metadata", place / "data"),
+    ]
+
+
+def test_a_forged_manifest_does_not_help(store: Store) -> None:
+    """Whoever changes a file and the manifest to fit is found by the full run alone."""
+    with store.session() as session:
+        mine, evil = register(session, "hello"), register(session, "hacks")
+    for name in ("data", "bin/run"):
+        good, bad = store.objects.path(mine.path) / name, store.objects.path(evil.path) / name
+        good.chmod(0o644)
+        good.write_bytes(bad.read_bytes())
+        good.chmod(bad.stat().st_mode & 0o777)
+        os.utime(good, (1, 1))
+    forge(store, mine, evil)
+    assert verify.verify(store) == []
+    assert [(each.kind, each.path) for each in verify.verify(store, full=True)] == [("content", mine.path)]
+
+
+def forge(store: Store, mine: ObjectInfo, evil: ObjectInfo) -> None:
+    import zstandard
+
+    header, records = (
+        zstandard.decompress(store.layout.manifest(info.path).read_bytes()).split(b"\n", 1)[part]
+        for part, info in enumerate((mine, evil))
+    )
+    store.layout.manifest(mine.path).write_bytes(zstandard.compress(header + b"\n" + records))
+
+
+def test_everything_is_listed_in_one_run(store: Store) -> None:
+    with store.session() as session:
+        found = [realise(store, session, str(number)) for number in range(6)]
+        store.roots.add("p/0", found[0].object.path)
+        store.roots.add("p/1", found[1].object.path)
+    places = [store.objects.path(each.object.path) for each in found]
+    remove(places[0])
+    flip(places[1] / "data")
+    store.layout.manifest(found[2].object.path).unlink()
+    store.layout.manifest(found[3].object.path).write_bytes(b"garbage")
+    store.layout.realisation(found[4].id).write_text("{}")
+    store.layout.derivation(found[5].id.derivation).write_bytes(b"de")
+    (store.layout.objects / "stranger").write_text("")
+    (store.layout.roots / "p/1").write_text("[]")
+    events: list[Event] = []
+    damage = verify.verify(store, True, events.append)
+    expected = ["missing", "content", "content", "manifest", "manifest", "stray", "realisation", "derivation"]
+    assert [each.kind for each in damage] == [*expected, "root", "root"]
+    assert sum(isinstance(event, Progressed) for event in events) == 6
+
+
+def test_strays_go_with_the_next_collection(store: Store) -> None:
+    with store.session() as session:
+        info = register(session)
+    store.database.remove([info.path.base], [])
+    assert [each.kind for each in verify.verify(store)] == ["stray"]
+    gc.collect(store)
+    assert verify.verify(store) == []
