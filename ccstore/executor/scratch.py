@@ -2,50 +2,62 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 MAX_REPORT = 1 << 20  # bytes
+MAX_DEPTH = 2000  # characters of a path: PATH_MAX is 4096 bytes, a name at most 255
 
 
 def empty_folder(folder: Path) -> None:
     """Removes all that is in `folder`, which stays. Raises OSError.
 
-    Folders may be read-only and nested deeper than a path may be long (or a stack deep), so each is moved to the
-    top before it is emptied, under a name that no build can have guessed. Links are not followed.
+    Folders may be read-only, and nested deeper than a path may be long or a stack deep: one that is too deep is
+    moved to the top first, under a name that no build can have guessed. Links are not followed.
     """
-    prefix = f".{os.urandom(8).hex()}-"
-    numbers = itertools.count()
+    prefix = f".{os.urandom(8).hex()}"
+    emptied: list[str] = []
+    pending = ["."]
     top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        pending = list(_sweep(top, ".", lambda: f"{prefix}{next(numbers)}"))
         while pending:
-            name = pending.pop()
-            pending += _sweep(top, name, lambda: f"{prefix}{next(numbers)}")
-            os.rmdir(name, dir_fd=top)
+            place = pending.pop()
+            emptied.append(place)
+            for name in _unlink_files(top, place):
+                path = f"{place}/{name}"
+                if len(path) > MAX_DEPTH:
+                    short = f"{prefix}-{len(emptied)}-{len(pending)}"
+                    os.rename(path, short, src_dir_fd=top, dst_dir_fd=top)
+                    path = short
+                pending.append(path)
+        for place in reversed(emptied[1:]):  # what was found in a folder comes after it
+            os.rmdir(place, dir_fd=top)
     finally:
         os.close(top)
 
 
-def _sweep(top: int, name: str, new_name: Callable[[], str]) -> Iterator[str]:
-    """Unlinks the files of the folder `name` of `top` and moves its folders to `top`; their new names."""
-    here = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+def _unlink_files(top: int, place: str) -> list[str]:
+    """Leaves nothing but folders in `place`, each of them writable; their names."""
+    here = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
     try:
         with os.scandir(here) as entries:
-            found = [(each.name, each.is_dir(follow_symlinks=False)) for each in entries]
-        for entry, is_folder in found:
-            if not is_folder:
-                os.unlink(entry, dir_fd=here)
-                continue
-            os.chmod(entry, 0o700, dir_fd=here)
-            moved = new_name()
-            os.rename(entry, moved, src_dir_fd=here, dst_dir_fd=top)
-            yield moved
+            found = [
+                (
+                    each.name,
+                    each.stat(follow_symlinks=False).st_mode if each.is_dir(follow_symlinks=False) else 0,
+                )
+                for each in entries
+            ]
+        for name, mode in found:
+            if not mode:
+                os.unlink(name, dir_fd=here)
+            elif mode & stat.S_IRWXU != stat.S_IRWXU:
+                os.chmod(name, stat.S_IRWXU, dir_fd=here)
+        return [name for name, mode in found if mode]
     finally:
         os.close(here)
 
