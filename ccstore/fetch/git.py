@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from ccstore.ports import Cancel
 
 # not `origin`: a user's own configuration may say something of that one
 _REMOTE = "ccstore-source"
+_NO_BLOBS = "--filter=blob:none"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FETCH = ("fetch", "--quiet", "--progress", "--no-tags", "--no-write-fetch-head", "--no-auto-gc")
 
@@ -56,63 +58,58 @@ def fetch_git(
         raise CcError("recipe-invalid", f"{label}: a git tree is identified by its NAR hash")
     repository = scratch / "repository.git"
     git = Git(repository, environ, label, sink, cancel, limits)
+    entries = _obtain(git, repository, source, label)
     try:
-        _create(git, repository, source)
-        _get_commit(git, source, label)
-        entries = select(
-            parse_tree(git.output("ls-tree", "-r", "-z", "--full-tree", source.commit)), source.paths
-        )
-        if source.paths:
-            _get_blobs(git, entries)
         with git.batch("cat-file", "--batch") as (asking, answering):
             write_tree(entries, to, asking, answering)
     except GitError as error:
         raise _unreachable(source, label, [str(error)]) from error
 
 
-def _create(git: Git, repository: Path, source: GitSource) -> None:
-    # git's own defaults could ask for SHA-256 objects or bring hooks from a template
-    git.run("init", "--quiet", "--bare", "--object-format=sha1", "--template=", str(repository))
-    git.run("config", f"remote.{_REMOTE}.url", source.url)
+def _obtain(git: Git, repository: Path, source: GitSource, label: str) -> list[TreeEntry]:
+    """Brings the commit and the blobs that are wanted of it; its entries. Raises `unreachable`.
 
-
-def _get_commit(git: Git, source: GitSource, label: str) -> None:
-    """Brings the commit and its trees. Raises `unreachable` with what git said to each attempt."""
+    Each attempt has a new repository: one that was ever asked to filter fetches what it lacks behind our back,
+    and from a plain web server each such fetch starts another, without end.
+    """
     said: list[str] = []
     for arguments in _attempts(source):
         try:
+            _create(git, repository, source)
             git.request(*_FETCH, *arguments)
+            listing = git.output("ls-tree", "-r", "-z", "--full-tree", source.commit)
+            entries = select(parse_tree(listing), source.paths)
+            if _NO_BLOBS in arguments:
+                _get_blobs(git, entries)
         except GitError as error:
             said.append(str(error))
             if error.transient:
                 break
-            continue
-        if _has(git, source.commit):
-            return
+        else:
+            return entries
     raise _unreachable(source, label, said)
 
 
 def _attempts(source: GitSource) -> list[tuple[str, ...]]:
     commit = ("--depth=1", _REMOTE, source.commit)
     everything = (_REMOTE, "+refs/*:refs/ccstore/*")
-    filtered = [("--filter=blob:none", *commit)] if source.paths else []
+    filtered = [(_NO_BLOBS, *commit)] if source.paths else []
     return [*filtered, commit, everything]
 
 
-def _has(git: Git, commit: str) -> bool:
-    try:
-        git.output("rev-parse", "--quiet", "--verify", f"{commit}^{{tree}}")
-    except GitError:
-        return False
-    return True
+def _create(git: Git, repository: Path, source: GitSource) -> None:
+    if repository.exists():
+        shutil.rmtree(repository)
+    # git's own defaults could ask for SHA-256 objects or bring hooks from a template
+    git.run("init", "--quiet", "--bare", "--object-format=sha1", "--template=", str(repository))
+    git.run("config", f"remote.{_REMOTE}.url", source.url)
 
 
 def _get_blobs(git: Git, entries: Sequence[TreeEntry]) -> None:
-    """Brings the blobs of `entries` that are not here yet in one request; git would bring them one by one."""
+    """Brings the blobs of `entries` in one request; left to itself, git would ask for one after the other."""
     ids = sorted({entry.id for entry in entries if entry.mode != "160000"})
-    git.run(
-        *_FETCH, "--filter=blob:none", "--stdin", _REMOTE, given="".join(f"{each}\n" for each in ids).encode()
-    )
+    given = "".join(f"{each}\n" for each in ids)
+    git.request(*_FETCH, _NO_BLOBS, "--stdin", _REMOTE, given=given.encode())
 
 
 def _unreachable(source: GitSource, label: str, said: Sequence[str]) -> CcError:
