@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import http.server
 import os
 import socket
 import stat
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,7 +23,7 @@ from ccstore.model.derivation import FixedOutput
 from ccstore.model.graph import Fetch, GitSource
 from ccstore.model.hashes import Sha256
 from ccstore.ports import Cancel
-from tests.fetch.server import Answer, Server
+from tests.fetch.server import Answer, Server, dumb_http
 
 FIXED = FixedOutput("tree", "nar", Sha256.of(b"the caller checks it"))
 HASTY = Limits(stall=20.0, patience=Patience(attempts=2, first_pause=0.01))
@@ -273,20 +269,6 @@ def test_a_submodule_is_an_empty_folder(bench: Bench) -> None:
     bench.git("commit", "-q", "-m", "sub")
     to = bench.fetch(bench.git("rev-parse", "HEAD"), "lib")
     assert tree(to) == {"lib": ("folder", b""), "lib/sub": ("folder", b"")}
-
-
-@contextmanager
-def dumb_http(folder: Path) -> Iterator[str]:
-    """A web server that knows nothing of git, and so of no shallow clones, filters or wishes."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
 
 
 def test_a_server_without_filters_or_shallow_fetches(bench: Bench) -> None:

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
-import signal
 import socket
 import stat
 import subprocess
@@ -11,16 +9,12 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from ccstore.errors import CcError
-from ccstore.events import Event, Noted, Progressed
+from ccstore.events import Progressed
 from ccstore.fetch.mirrors import Mirrors
 from ccstore.fetch.partial import disk_errors
 from ccstore.fetch.patience import Patience
@@ -28,84 +22,8 @@ from ccstore.fetch.url import fetch_url
 from ccstore.model.derivation import FixedOutput
 from ccstore.model.graph import UrlSource
 from ccstore.model.hashes import Sha256
-from ccstore.ports import Cancel
+from tests.fetch.bench import CHILD, CONTENT, HASTY, Bench, closed_port
 from tests.fetch.server import Answer, Server
-
-CONTENT = bytes(range(256)) * 1200
-HASTY = Patience(attempts=3, first_pause=0.001, longest_pause=2.0, connect_timeout=2.0, gain=1000)
-
-
-@dataclass
-class Bench:
-    """Where one file is fetched to, and what is reported meanwhile."""
-
-    folder: Path
-    events: list[Event] = field(default_factory=list)
-    cancel: Cancel = field(default_factory=Cancel)
-    patience: Patience = HASTY
-    stall_timeout: float = 5.0
-
-    @property
-    def to(self) -> Path:
-        return self.folder / "result"
-
-    @property
-    def partial(self) -> Path:
-        return self.folder / "partials" / "file"
-
-    @property
-    def warnings(self) -> list[str]:
-        return [event.message for event in self.events if isinstance(event, Noted) and event.warning]
-
-    def fetch(
-        self,
-        *urls: str,
-        content: bytes = CONTENT,
-        size: int | None = None,
-        executable: bool = False,
-        mirrors: Mirrors | None = None,
-    ) -> bytes:
-        source = UrlSource(urls, size, executable, self.stall_timeout)
-        fixed = FixedOutput("file", "flat", Sha256.of(content))
-        fetch_url(
-            source,
-            fixed,
-            self.to,
-            mirrors or Mirrors({}),
-            "kernel.source",
-            self.events.append,
-            self.cancel,
-            partial=self.partial,
-            patience=self.patience,
-        )
-        return self.to.read_bytes()
-
-    def code(self, url: str, content: bytes) -> str | None:
-        try:
-            self.fetch(url, content=content)
-        except CcError as error:
-            return error.code
-        return None
-
-    def refused(self, *urls: str, content: bytes = CONTENT, size: int | None = None) -> CcError:
-        with pytest.raises(CcError) as caught:
-            self.fetch(*urls, content=content, size=size)
-        assert not self.to.exists()
-        return caught.value
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    return Bench(tmp_path)
-
-
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize(("executable", "mode"), [(False, 0o444), (True, 0o555)])
@@ -131,92 +49,6 @@ def test_progress_is_reported_about_ten_times_a_second(bench: Bench) -> None:
     reports = [event.done for event in bench.events if isinstance(event, Progressed)]
     assert reports == sorted(reports)
     assert 2 <= len(reports) <= 1 + (4 << 20) // 4096 // 10 + 1
-
-
-def test_a_body_cut_short_is_continued(bench: Bench) -> None:
-    with Server(CONTENT, [Answer(cut_after=100_000), Answer(cut_after=50_000), Answer()]) as server:
-        assert bench.fetch(server.url) == CONTENT
-    assert server.ranges == [None, "bytes=100000-", "bytes=150000-"]
-    assert server.requests[1].headers["If-Range"] == '"one"'
-
-
-def test_a_server_that_ignores_ranges_starts_anew(bench: Bench) -> None:
-    with Server(CONTENT, [Answer(cut_after=100_000), Answer(ranges=False)]) as server:
-        assert bench.fetch(server.url) == CONTENT
-    assert len(server.requests) == 2
-
-
-def test_a_file_that_changed_meanwhile_starts_anew(bench: Bench) -> None:
-    old = Answer(cut_after=100_000, body=bytes(len(CONTENT)), etag='"old"')
-    with Server(CONTENT, [old, Answer(etag='"new"')]) as server:
-        assert bench.fetch(server.url) == CONTENT
-    assert server.requests[1].headers["If-Range"] == '"old"'
-    assert len(server.requests) == 2
-
-
-def test_a_weak_etag_is_no_validator(bench: Bench) -> None:
-    with Server(CONTENT, [Answer(cut_after=100_000, etag='W/"x"'), Answer(etag='W/"x"')]) as server:
-        assert bench.fetch(server.url) == CONTENT
-    assert "If-Range" not in server.requests[1].headers
-
-
-def test_a_wrong_range_in_the_answer_starts_anew(bench: Bench) -> None:
-    with Server(CONTENT, [Answer(cut_after=100_000), Answer(range_shift=7), Answer()]) as server:
-        assert bench.fetch(server.url) == CONTENT
-    assert server.ranges == [None, "bytes=100000-", None]
-
-
-def test_a_range_beyond_the_end_starts_anew(bench: Bench) -> None:
-    bench.partial.parent.mkdir()
-    bench.partial.write_bytes(CONTENT + b"more")
-    with Server(CONTENT) as server:
-        assert bench.fetch(server.url) == CONTENT
-    assert server.ranges == [f"bytes={len(CONTENT) + 4}-", None]
-
-
-def test_another_mirror_continues(bench: Bench) -> None:
-    with Server(CONTENT, [Answer(cut_after=100_000), Answer(status=404)]) as one, Server(CONTENT) as two:
-        assert bench.fetch(one.url, two.url) == CONTENT
-    assert two.ranges == ["bytes=100000-"]
-    assert "If-Range" not in two.requests[0].headers
-    assert len(bench.warnings) == 1
-
-
-def test_attempts_that_bring_something_do_not_use_up_patience(bench: Bench) -> None:
-    with Server(CONTENT, [*[Answer(cut_after=30_000)] * 8, Answer()]) as server:
-        assert bench.fetch(server.url) == CONTENT
-
-
-def test_the_next_run_continues(bench: Bench) -> None:
-    with Server(CONTENT, [Answer(cut_after=100_000), Answer(status=404)]) as server:
-        assert bench.refused(server.url).code == "unreachable"
-    assert bench.partial.stat().st_size == 100_000
-    with Server(CONTENT) as server:
-        assert bench.fetch(server.url) == CONTENT
-    assert server.ranges == ["bytes=100000-"]
-
-
-def test_a_whole_partial_file_needs_no_server(bench: Bench) -> None:
-    bench.partial.parent.mkdir()
-    bench.partial.write_bytes(CONTENT)
-    assert bench.fetch("http://127.0.0.1:1/never") == CONTENT
-
-
-@pytest.mark.parametrize("size", [None, len(CONTENT)])
-@pytest.mark.parametrize("length", [10, len(CONTENT), len(CONTENT) + 1])
-def test_a_spoiled_partial_file_is_started_anew(bench: Bench, length: int, size: int | None) -> None:
-    bench.partial.parent.mkdir()
-    bench.partial.write_bytes(b"x" * length)
-    with Server(CONTENT) as server:
-        assert bench.fetch(server.url, size=size) == CONTENT
-
-
-def test_a_spoiled_note_of_the_origin_does_no_harm(bench: Bench) -> None:
-    bench.partial.parent.mkdir()
-    bench.partial.write_bytes(CONTENT[:10])
-    bench.partial.with_name("file.origin").write_bytes(b'["\xff')
-    with Server(CONTENT) as server:
-        assert bench.fetch(server.url) == CONTENT
 
 
 def test_a_failing_server_is_tried_again(bench: Bench) -> None:
@@ -394,37 +226,6 @@ def test_cancelling_ends_a_pause(bench: Bench) -> None:
     timer.join()
 
 
-CHILD = """
-import sys
-from pathlib import Path
-from ccstore.events import ignore
-from ccstore.fetch.mirrors import Mirrors
-from ccstore.fetch.url import fetch_url
-from ccstore.model.derivation import FixedOutput
-from ccstore.model.graph import UrlSource
-from ccstore.model.hashes import Sha256
-from ccstore.ports import Cancel
-url, sha256, to, partial = sys.argv[1:]
-fixed = FixedOutput("file", "flat", Sha256.parse(sha256))
-fetch_url(UrlSource((url,)), fixed, Path(to), Mirrors({}), "x", ignore, Cancel(), partial=Path(partial))
-"""
-
-
-def test_a_killed_download_is_continued(bench: Bench) -> None:
-    with Server(CONTENT, [Answer(hang_after=200_000), Answer()]) as server:
-        arguments = [server.url, Sha256.of(CONTENT).hex, str(bench.to), str(bench.partial)]
-        child = subprocess.Popen([sys.executable, "-c", CHILD, *arguments])
-        deadline = time.monotonic() + 20
-        while not (bench.partial.exists() and bench.partial.stat().st_size > 100_000):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        kept = bench.partial.stat().st_size
-        assert bench.fetch(server.url) == CONTENT
-    assert server.ranges == [None, f"bytes={kept}-"]
-
-
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
     with pytest.raises(CcError) as caught, disk_errors(tmp_path), Path("/dev/full").open("wb", 0) as full:
         full.write(b"x")
@@ -491,33 +292,3 @@ def test_a_local_file_with_another_hash(bench: Bench) -> None:
 def test_httpx_is_imported_only_to_download() -> None:
     code = "import sys, ccstore.fetch.fetch; sys.exit('httpx' in sys.modules or 'debian' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-ANSWERS = st.lists(
-    st.one_of(
-        st.builds(Answer, cut_after=st.integers(0, 3000), ranges=st.booleans()),
-        st.builds(Answer, with_length=st.just(False), cut_after=st.integers(0, 3000)),
-        st.builds(Answer, range_shift=st.integers(0, 3)),
-        st.builds(Answer, status=st.sampled_from([500, 503, 404, 416])),
-        st.builds(Answer, body=st.binary(max_size=3000)),
-    ),
-    max_size=5,
-)
-
-
-@given(answers=ANSWERS, start=st.binary(max_size=50) | st.integers(0, 2500), data=st.binary(max_size=20))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_servers_do_the_file_is_right_or_not_there(
-    bench: Bench, answers: Sequence[Answer], start: bytes | int, data: bytes
-) -> None:
-    content = hashlib.sha256(data).digest() * 70
-    bench.to.unlink(missing_ok=True)
-    bench.partial.parent.mkdir(exist_ok=True)
-    bench.partial.write_bytes(content[:start] if isinstance(start, int) else start)
-    with Server(content, answers or [Answer()]) as odd, Server(content) as good:
-        code = bench.code(odd.url, content=content)
-        assert code in (None, "hash-mismatch", "unreachable")
-        assert bench.to.exists() == (code is None)
-        if code:
-            bench.fetch(good.url, content=content)
-    assert bench.to.read_bytes() == content
