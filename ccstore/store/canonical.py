@@ -43,15 +43,17 @@ def file_mode(executable: bool) -> int:
     return 0o555 if executable else 0o444
 
 
-def canonicalise(tree: Path, known: Mapping[bytes, bytes] | None = None) -> Scan:
+def canonicalise(tree: Path, known: Mapping[bytes, bytes] | None = None, *, may_share: bool = False) -> Scan:
     """Gives the file or tree at `tree` its canonical form and hashes it.
 
     `known` holds the digests (SHA-256, XXH3-128) of files, by relative path, that are links to another object's:
-    they are canonical already and must not be touched. Raises CcError `output-invalid` and OSError.
+    they are canonical already and must not be touched. Any other file that also has a name elsewhere is copied,
+    unless `tree` is an object already and so `may_share`. Raises CcError `output-invalid` and OSError.
     """
     walk = _Canonicaliser(tree, known or {})
     nar_hash, nar_size = nar.hash_walk(walk)
-    walk.break_foreign_links()
+    if not may_share:
+        walk.break_foreign_links()
     return Scan(nar_hash, nar_size, walk.records)
 
 

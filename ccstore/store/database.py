@@ -90,9 +90,9 @@ class Database:
             self._connection.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
         with self._lock, explained(self._root):
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(begin)
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
@@ -126,7 +126,7 @@ class Database:
     def facts(self) -> dict[OutputId, Fact]:
         """Every realisation with its inputs."""
         edges: dict[object, list[OutputId]] = {}
-        with self._transaction():
+        with self._transaction("BEGIN"):  # both queries see the same state
             for row, derivation, output in self._rows(
                 "SELECT realisation, derivation, output FROM inputs ORDER BY derivation, output"
             ):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ccstore.errors import CcError
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.realisation import Realisation
 from ccstore.model.storepath import StorePath
@@ -40,7 +41,7 @@ def object_names(layout: Layout) -> Iterator[StorePath]:
 
 def _objects(layout: Layout, left_out: list[str]) -> Iterator[manifest.Header]:
     for path in object_names(layout):
-        header = _header(layout, path) or _remake_manifest(layout, path)
+        header = _header(layout, path) or settle(layout, path)
         if header:
             yield header
         else:
@@ -55,8 +56,16 @@ def _header(layout: Layout, path: StorePath) -> manifest.Header | None:
     return header if header.info.path == path else None
 
 
-def _remake_manifest(layout: Layout, path: StorePath) -> manifest.Header | None:
-    scan = canonical.canonicalise(layout.object(path))
+def settle(layout: Layout, path: StorePath) -> manifest.Header | None:
+    """Gives an object its canonical form and its manifest again; None if its content is not what its name says.
+
+    What repairs changed modes and times and lost manifests. To be called under the exclusive `gc.lock`. Raises
+    OSError.
+    """
+    try:
+        scan = canonical.canonicalise(layout.object(path), may_share=True)
+    except CcError:  # a special file, put there later
+        return None
     if StorePath.of_content(path.name, scan.nar_hash) != path:
         return None
     info = ObjectInfo(path, scan.nar_hash, scan.nar_size)

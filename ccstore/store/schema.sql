@@ -8,7 +8,7 @@ CREATE TABLE objects (
     nar_hash   BLOB NOT NULL CHECK (length(nar_hash) = 32),
     nar_size   INTEGER NOT NULL CHECK (nar_size > 0),
     registered INTEGER NOT NULL        -- unix time, seconds
-) STRICT;
+);
 CREATE INDEX objects_by_content ON objects (nar_hash);
 
 -- A realisation whose object is not in this store has no `object`. One that has keeps the object's row from
@@ -20,7 +20,7 @@ CREATE TABLE realisations (
     base       TEXT NOT NULL,
     object     INTEGER REFERENCES objects (id),
     UNIQUE (derivation, output)
-) STRICT;
+);
 CREATE INDEX realisations_by_base ON realisations (base);
 CREATE INDEX realisations_by_object ON realisations (object);
 
@@ -30,4 +30,4 @@ CREATE TABLE inputs (
     derivation  TEXT NOT NULL,
     output      TEXT NOT NULL,
     PRIMARY KEY (realisation, derivation, output)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;

@@ -53,6 +53,20 @@ class Store:
             _check_format(layout)
             return _open(layout)
 
+    @classmethod
+    def recover(cls, root: Path) -> Store:
+        """Opens a store whose index is broken: makes it again from the files. Raises as `open` does.
+
+        To be called when nobody else uses the store; the old index is kept as `index.sqlite.broken`.
+        """
+        layout = Layout(root.absolute())
+        with explained(layout.root), locks.gc_exclusive(layout.gc_lock):
+            _check_format(layout)
+            if layout.index.exists():
+                layout.index.rename(layout.index.with_name("index.sqlite.broken"))
+            layout.index.with_name("index.sqlite-journal").unlink(missing_ok=True)
+        return cls.open(root, create=False)
+
     def session(self) -> Session:
         """Begins to add to the store. Raises `read-only-store`, `disk-full`."""
         self.require_writable()

@@ -10,7 +10,7 @@ import pytest
 from ccstore.errors import CcError
 from ccstore.store import database, gc, verify
 from ccstore.store.files import remove
-from ccstore.store.rebuild import rebuild
+from ccstore.store.rebuild import rebuild, settle
 from ccstore.store.store import Store
 from tests.store.samples import can_unshare, listing, ordinary, python, realise, register
 
@@ -54,6 +54,27 @@ def test_an_index_that_is_no_database(tmp_path: Path) -> None:
     Store.open(tmp_path).close()
     (tmp_path / "index.sqlite").write_bytes(b"garbage" * 1000)
     assert code_of(tmp_path) == "store-unusable"
+
+
+def test_a_broken_index_can_be_recovered(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s") as store, store.session() as session:
+        found = realise(store, session, "one")
+    store.layout.index.write_bytes(b"garbage" * 1000)
+    with Store.recover(tmp_path / "s") as store:
+        assert store.objects.has(found.object.path)
+        assert store.realisations.of_object(found.object.path) == [found]
+    remove(tmp_path / "s")
+
+
+def test_changed_modes_and_lost_manifests_are_settled(store: Store) -> None:
+    with store.session() as session:
+        info = register(session)
+    (store.objects.path(info.path) / "data").chmod(0o777)
+    store.layout.manifest(info.path).unlink()
+    assert settle(store.layout, info.path) is None  # executable now: other content
+    (store.objects.path(info.path) / "data").chmod(0o644)
+    assert settle(store.layout, info.path) is not None
+    assert verify.verify(store, full=True) == []
 
 
 def test_a_file_where_the_store_should_be(tmp_path: Path) -> None:
