@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import stat
@@ -46,6 +45,8 @@ def sync_folder(folder: Path) -> None:
 
 def sync_file_system(folder: Path) -> None:
     """Everything written so far on the file system of `folder` is on the disk (syncfs(2)); raises OSError."""
+    import ctypes  # slow to load, and only registration needs it
+
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -28,7 +28,7 @@ from ccstore.store.database import Fact
 from ccstore.store.failures import explained
 from ccstore.store.layout import STAGING_PREFIX, TRASH_PREFIX, Layout
 from ccstore.store.manifest import Header
-from ccstore.store.measure import Measure
+from ccstore.store.measure import Measure, disk_usage
 from ccstore.store.rebuild import object_names, realisation_files
 from ccstore.store.store import Store
 
@@ -38,7 +38,7 @@ TARGET = "gc"
 
 @dataclass(frozen=True, slots=True)
 class GcOptions:
-    """`max_size`: stop when that many bytes are freed, the oldest objects go first; `older_than`: only objects
+    """`max_size`: stop when all objects take no more bytes than that, the oldest go first; `older_than`: only objects
     that were registered more than so many seconds ago."""
 
     dry_run: bool = False
@@ -129,7 +129,7 @@ class _Collection:
         facts = self._store.database.facts()
         live, records = self._mark(facts, living.names)
         headers = self._store.database.objects()
-        dead = self._select([each for each in headers if each.info.path.base not in live], measure)
+        dead = self._select(headers, live, measure)
         gone = {path.base for path in dead}
         registered = {each.info.path.base for each in headers}
         doomed = _Doomed(kept=len(headers) - len(dead))
@@ -155,20 +155,23 @@ class _Collection:
         bare = [each.id for each in facts.values() if each.base in live]
         return live, needed | closure(facts, bare)
 
-    def _select(self, dead: list[Header], measure: Measure) -> list[StorePath]:
-        """Those of `dead` (the oldest first) that age and size let go."""
+    def _select(self, headers: list[Header], live: set[str], measure: Measure) -> list[StorePath]:
+        """Those that are dead (the oldest first) and that age and size let go."""
         age, limit = self._options.older_than, self._options.max_size
+        excess = None if limit is None else disk_usage(map(self._place, headers)) - limit
         chosen: list[StorePath] = []
-        freed = 0
-        for header in dead:
-            if limit is not None and freed >= limit:
+        for header in headers:
+            if excess is not None and excess <= 0:
                 break
-            if age is not None and self._now - header.registered < age:
+            if header.info.path.base in live or (age is not None and self._now - header.registered < age):
                 continue
             chosen.append(header.info.path)
-            if limit is not None:
-                freed += measure.add(self._layout.object(header.info.path))
+            if excess is not None:
+                excess -= measure.add(self._place(header))
         return chosen
+
+    def _place(self, header: Header) -> Path:
+        return self._layout.object(header.info.path)
 
     def _dead_records(self, facts: dict[OutputId, Fact], kept: set[str], left: set[str]) -> list[Path]:
         """Files about what does not stay, and those that a crash kept out of the index."""

@@ -102,13 +102,14 @@ def test_freed_bytes_count_a_file_with_two_names_once(store: Store) -> None:
     assert gc.collect(store).freed == planned.freed
 
 
-def test_the_oldest_go_first_until_enough_is_freed(store: Store) -> None:
+def test_the_oldest_go_first_until_the_store_is_small_enough(store: Store) -> None:
     with store.session() as session:
         infos = [register(session, str(number), f"o{number}") for number in range(4)]
     each = gc.collect(store, GcOptions(dry_run=True)).freed // 4
-    report = gc.collect(store, GcOptions(max_size=each + 1))
+    assert gc.collect(store, GcOptions(max_size=4 * each)).deleted == ()
+    report = gc.collect(store, GcOptions(max_size=3 * each - 1))
     assert report.deleted == (infos[0].path, infos[1].path)
-    assert gc.collect(store, GcOptions(max_size=0)).deleted == ()
+    assert gc.collect(store, GcOptions(max_size=0)).deleted == (infos[2].path, infos[3].path)
 
 
 def test_young_objects_can_be_spared_with_their_records(store: Store) -> None:

@@ -12,6 +12,7 @@ from ccstore.events import Event, Progressed
 from ccstore.model.objects import ObjectInfo
 from ccstore.store import gc, verify
 from ccstore.store.files import remove
+from ccstore.store.mend import mend
 from ccstore.store.store import Store
 from tests.store.samples import realise, register
 
@@ -131,3 +132,19 @@ def test_strays_go_with_the_next_collection(store: Store) -> None:
     assert [each.kind for each in verify.verify(store)] == ["stray"]
     gc.collect(store)
     assert verify.verify(store) == []
+
+
+def test_what_the_store_can_mend_by_itself(store: Store) -> None:
+    with store.session() as session:
+        modes, lost, content = (realise(store, session, name) for name in ("modes", "lost", "content"))
+        other = realise(store, session, "record")
+    (store.objects.path(modes.object.path) / "data").chmod(0o644)
+    store.layout.manifest(lost.object.path).unlink()
+    flip(store.objects.path(content.object.path) / "data")
+    store.layout.realisation(other.id).write_text("{}")
+    store.layout.derivation(other.id.derivation).write_bytes(b"de")
+    left = mend(store, verify.verify(store, full=True))
+    assert {each.path for each in left} == {content.object.path}
+    assert [each.kind for each in verify.verify(store)] == ["content"]
+    assert store.realisations.get(other.id) is None
+    assert other.id not in store.database.facts()
