@@ -48,7 +48,8 @@ def cli(directory: str | None, debug: bool) -> None:
         try:
             os.chdir(directory)
         except OSError as error:
-            raise CcError("file-missing", f"cannot enter {directory}: {error.strerror}") from error
+            message = f"cannot enter {directory}: {error.strerror}"
+            raise CcError("file-missing", message, hint="-C wants a folder") from error
 
 
 def run(argv: list[str]) -> int:

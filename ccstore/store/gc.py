@@ -38,8 +38,8 @@ TARGET = "gc"
 
 @dataclass(frozen=True, slots=True)
 class GcOptions:
-    """`max_size`: stop when all objects take no more bytes than that, the oldest go first; `older_than`: only objects
-    that were registered more than so many seconds ago."""
+    """`max_size`: stop when all objects take no more bytes than that, the oldest go first; `older_than`: only
+    objects that were registered more than so many seconds ago."""
 
     dry_run: bool = False
     max_size: int | None = None
