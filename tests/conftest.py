@@ -59,14 +59,14 @@ class Shell:
     project: Path
     store: Path
     environment: dict[str, str] = field(default_factory=dict)
-    prefix: tuple[str, ...] = ()
+    program: tuple[str, ...] = (str(CCSTORE),)
 
     def run(
         self, *arguments: str, status: int | None = 0, timeout: float = 600
     ) -> subprocess.CompletedProcess[str]:
         """Runs one command; `status` is the exit status it must have (None: any)."""
         found = subprocess.run(
-            [*self.prefix, str(CCSTORE), *arguments],
+            [*self.program, *arguments],
             cwd=self.project,
             env={**os.environ, "CCSTORE_STORE": str(self.store), **self.environment},
             capture_output=True,
@@ -128,9 +128,7 @@ def seeded_store(session_store: Path, tmp_path: Path) -> Path:
 
 def clone_store(store: Path, to: Path) -> Path:
     """Copies a store; objects are immutable and so may share their files."""
-    shutil.copytree(
-        store, to, symlinks=True, ignore=shutil.ignore_patterns("objects", "evaluations")
-    )
+    shutil.copytree(store, to, symlinks=True, ignore=shutil.ignore_patterns("objects", "evaluations"))
     subprocess.run(["cp", "-al", str(store / "objects"), str(to / "objects")], check=True)
     return to
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import signal
-import stat
 import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pydantic
 import pytest
 
-from tests.conftest import CCSTORE, REPOSITORY, Shell, clone_store, write
+from tests.conftest import REPOSITORY, Shell, clone_store, write
 
 NOBODY = 65534
 
@@ -139,7 +141,7 @@ class Running:
         self._name = f"run-{time.monotonic_ns()}"
         with self._file("out").open("w") as out, self._file("err").open("w") as err:
             self.process = subprocess.Popen(
-                [*shell.prefix, str(CCSTORE), *arguments],
+                [*shell.program, *arguments],
                 cwd=shell.project,
                 env={**os.environ, "CCSTORE_STORE": str(shell.store), **shell.environment},
                 stdin=subprocess.DEVNULL,
@@ -172,16 +174,42 @@ class Running:
 
 
 @pytest.fixture
-def readable_checkout() -> None:
-    """Skips where another user cannot run this checkout's ccstore."""
-    parents = [*REPOSITORY.resolve().parents, *CCSTORE.parents, REPOSITORY]
-    closed = [each for each in parents if not each.stat().st_mode & stat.S_IXOTH]
-    if closed:
-        pytest.skip(f"{closed[0]} is closed to other users, so no other user can run this ccstore")
-
-
-@pytest.fixture
 def root() -> None:
     """Skips where the tests do not run as root."""
     if os.geteuid() != 0:
-        pytest.skip("only root can become another user or mount a file system for a test")
+        pytest.skip("only root can become another user")
+
+
+@dataclass
+class OtherUser:
+    """An ordinary user who is not the one that runs the tests, with a folder that is theirs."""
+
+    home: Path
+    program: tuple[str, ...]
+    environment: dict[str, str]
+
+    def owns(self, *paths: Path) -> None:
+        subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", *paths], check=True)
+
+    def shell(self, project: Path, store: Path) -> Shell:
+        return Shell(project, store, self.environment, self.program)
+
+
+MAIN = "from ccstore.cli.main import main; main()"
+
+
+@pytest.fixture
+def other_user(root: None, tool: Callable[[str], str]) -> Iterator[OtherUser]:
+    """Runs this checkout's ccstore as another user, with a Python that they may run."""
+    ids = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    packages = str(Path(pydantic.__file__).parent.parent)
+    # pytest's own folders are closed to others
+    with tempfile.TemporaryDirectory(prefix="ccstore-test-") as folder:
+        environment = {"HOME": folder, "PYTHONPATH": f"{REPOSITORY}:{packages}"}
+        for python in (sys.executable, "/usr/bin/python3"):
+            program = (tool("setpriv"), *ids, python, "-c", MAIN)
+            tried = subprocess.run([*program, "schema"], env=os.environ | environment, capture_output=True)
+            if tried.returncode == 0:
+                yield OtherUser(Path(folder), program, environment)
+                return
+    pytest.skip("this checkout or its Python is closed to other users, so no other user can run this ccstore")

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from tests.cli.conftest import NOBODY, built, edit
-from tests.conftest import Shell, TinyProject, clone_store, tiny_project
+from tests.cli.conftest import NOBODY, OtherUser, built, edit
+from tests.conftest import TinyProject, clone_store, tiny_project
 
 BOOT = (
     *("-M", "microvm,acpi=off", "-accel", "tcg", "-cpu", "max", "-m", "64", "-no-reboot", "-nodefaults"),
@@ -63,7 +60,7 @@ def test_the_patched_kernel_boots(session_kernel: TinyProject, tool: Callable[[s
 def test_another_directory_store_and_environment_give_the_same_path(
     session_kernel: TinyProject, session_store: Path, tmp_path: Path
 ) -> None:
-    root = tmp_path / "a much longer name for the very same project"
+    root = tmp_path / "a-much-longer-name-for-the-very-same-project"
     other = tiny_project(root, clone_store(session_store, root / "store"))
     other.shell.environment = {"TZ": "Asia/Tokyo", "LANG": "de_DE.UTF-8", "CFLAGS": "-O0", "O": "/nowhere"}
     done = other.shell.run("realize", "--cores", "1", "--jobs", "1", "kernel", "kernel^dev")
@@ -88,33 +85,22 @@ def test_a_store_that_was_deleted_gives_the_same_path(
     assert before.name == session_kernel.shell.path("kernel").name
 
 
-@pytest.fixture
-def home_of_nobody(root: None, readable_checkout: None) -> Iterator[Path]:
-    """A folder that belongs to an ordinary user; pytest's own folders are closed to others."""
-    with tempfile.TemporaryDirectory(prefix="ccstore-test-") as folder:
-        yield Path(folder)
-
-
 def test_another_user_gets_the_same_path(
-    session_kernel: TinyProject, session_store: Path, home_of_nobody: Path, tool: Callable[[str], str]
+    session_kernel: TinyProject, session_store: Path, other_user: OtherUser
 ) -> None:
-    store = home_of_nobody / "store"
-    ignored = shutil.ignore_patterns("evaluations")
-    shutil.copytree(session_store, store, symlinks=True, ignore=ignored)
-    project = tiny_project(home_of_nobody / "project", store)
-    subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", home_of_nobody], check=True)
-    ids = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-    prefix = (tool("setpriv"), *ids, "env", f"HOME={home_of_nobody}")
-    shell = Shell(project.root, store, {"HOME": str(home_of_nobody)}, prefix)
+    store = other_user.home / "store"
+    shutil.copytree(session_store, store, symlinks=True, ignore=shutil.ignore_patterns("evaluations"))
+    project = tiny_project(other_user.home / "project", store)
+    other_user.owns(project.root, store, other_user.home)
+    shell = other_user.shell(project.root, store)
     done = shell.run("realize", "kernel", "kernel^dev")
     assert "kernel" in built(done.stderr)
     assert base_names(done.stdout) == [
         session_kernel.shell.path(each).name for each in ("kernel", "kernel^dev")
     ]
-    assert {each.stat().st_uid for each in (store / "objects").iterdir()} == {NOBODY}
+    assert {each.lstat().st_uid for each in (store / "objects").iterdir()} == {NOBODY}
     shell.run("verify")
-    removed = [line.split()[0] for line in shell.run("root", "list").stdout.splitlines()]
-    shell.run("root", "remove", *removed)
+    shell.run("root", "remove", *[line.split()[0] for line in shell.run("root", "list").stdout.splitlines()])
     shell.run("gc")
     assert list((store / "objects").iterdir()) == []
 

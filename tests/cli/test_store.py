@@ -1,0 +1,165 @@
+"""What keeps objects, what removes them, what finds damage and what mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Project, assert_whole, built, code, edit
+from tests.conftest import Shell, TinyProject, write
+
+
+def object_names(shell: Shell) -> set[str]:
+    return {each.name.partition("-")[2] for each in (shell.store / "objects").iterdir()}
+
+
+def root_names(shell: Shell) -> list[str]:
+    return [each["name"] for each in json.loads(shell.run("root", "list", "--json").stdout)]
+
+
+def test_without_roots_gc_empties_the_store(realised: TinyProject) -> None:
+    shell = realised.shell
+    shell.run("root", "remove", *root_names(shell))
+    told = shell.run("gc", "--dry-run").stdout
+    assert len(told.splitlines()) == len(list((shell.store / "objects").iterdir()))
+    assert shell.run("gc").stdout == told
+    for folder in ("objects", "manifests", "drvs", "realisations", "temproots"):
+        assert list((shell.store / folder).iterdir()) == []
+    assert shell.run("path", "kernel", status=5).stdout == ""
+    assert shell.run("verify", "--full").stdout == ""
+
+
+def test_a_root_keeps_its_closure(realised: TinyProject) -> None:
+    shell = realised.shell
+    shell.run("gc")
+    assert object_names(shell) >= {
+        "kernel",
+        "kernel-config",
+        "kernel-patched",
+        "kernel-tree",
+        "kernel-source",
+    }
+    assert object_names(shell) >= {"toolchain", "toolchain-gcc"}
+    assert "kernel-dev" not in object_names(shell)
+
+
+def test_collected_inputs_are_not_missed(realised: TinyProject) -> None:
+    shell = realised.shell
+    report = json.loads(shell.run("gc", "--no-keep-inputs", "--json").stdout)
+    assert set(report) == {"deleted", "freedBytes", "kept", "realisations", "logs", "rubbish"}
+    assert report["kept"] == 2
+    assert report["freedBytes"] > 10**6
+    assert object_names(shell) == {"kernel", "toolchain"}
+    [step] = json.loads(shell.run("plan", "kernel", "--json").stdout)
+    assert (step["step"], step["action"]) == ("kernel", "present")
+    assert built(shell.run("realize", "kernel").stderr) == []
+    assert_whole(shell)
+    edit(realised.root / "config/20-greeting.config", "CONFIG_REPEAT=2", "CONFIG_REPEAT=4")
+    again = shell.run("realize", "kernel")
+    assert built(again.stderr) == ["kernel.tree", "kernel.patched", "kernel.config", "kernel"]
+
+
+def test_age_and_size_spare_objects(small: Project) -> None:
+    shell = small.shell
+    for number in range(4):
+        write(small.root / f"files/{number}", str(number) * 10**6)
+        small.recipe(f"file-{number}", f"kind: path\npath: ../files/{number}\n")
+        shell.run("realize", f"file-{number}")
+    shell.run("root", "remove", *(f"small/file-{number}" for number in range(4)))
+    assert shell.run("gc", "--older-than", "1h").stdout == ""
+    assert shell.run("gc", "--max-size", "100G").stdout == ""
+    listed = subprocess.run(
+        ["du", "-s", "-B1", shell.store / "objects"], capture_output=True, text=True, check=True
+    )
+    wanted = int(listed.stdout.split()[0]) - 1_500_000
+    deleted = shell.run("gc", "--max-size", str(wanted)).stdout.splitlines()
+    assert [Path(each).name.partition("-")[2] for each in deleted] == ["file-0", "file-1"]
+    assert object_names(shell) == {"toolchain", "file-2", "file-3"}
+    assert_whole(shell)
+    assert object_names(shell) == {"toolchain"}
+
+
+@pytest.mark.parametrize("option", [["--max-size", "much"], ["--older-than", "1 week"]])
+def test_nonsense_limits_are_usage_errors(realised: TinyProject, option: list[str]) -> None:
+    assert code(realised.shell.run("gc", *option, status=2).stderr) == "usage"
+
+
+def test_roots_are_added_listed_and_removed(realised: TinyProject) -> None:
+    shell = realised.shell
+    assert sorted(root_names(shell)) == ["tests/toolchain", "tiny/kernel"]
+    dev = shell.path("kernel^dev")
+    shell.run("root", "add", "kernel^dev", "release/dev-1")
+    [root] = [
+        each
+        for each in json.loads(shell.run("root", "list", "--json").stdout)
+        if each["name"] == "release/dev-1"
+    ]
+    assert set(root) == {"name", "path", "realisation", "created"}
+    assert root["path"] == str(dev)
+    assert f"release/dev-1  {dev}" in shell.run("root", "list").stdout.splitlines()
+    shell.run("gc")
+    assert dev.is_dir()
+    shell.run("root", "remove", "release/dev-1")
+    shell.run("gc")
+    assert not dev.exists()
+    assert code(shell.run("root", "remove", "release/dev-1", status=2).stderr) == "root-unknown"
+    assert code(shell.run("root", "add", "kernel^dev", status=5).stderr) == "not-realised"
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Damages a file of an object and nothing that shares its inode; size, mode and times stay if they can."""
+    before, folder = path.stat(), path.parent.stat()
+    path.parent.chmod(0o755)
+    path.unlink()
+    path.write_bytes(data)
+    path.chmod(before.st_mode)
+    path.parent.chmod(folder.st_mode)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.utime(path.parent, ns=(folder.st_atime_ns, folder.st_mtime_ns))
+
+
+def remove_object(path: Path) -> None:
+    path.rename(path.parent.parent / "taken-away")
+
+
+def test_damage_is_found_and_repaired(realised: TinyProject) -> None:
+    shell = realised.shell
+    kernel, config = shell.path("kernel"), shell.path("kernel.config")
+    good = (kernel / "vmlinux").read_bytes()
+    replace(kernel / "vmlinux", good[:-1] + bytes([good[-1] ^ 1]))
+    remove_object(config)
+    found = shell.run("verify", "--json", status=4)
+    assert code(found.stderr) == "object-damaged"
+    damage = {each["file"]: each["kind"] for each in json.loads(found.stdout)}
+    assert damage == {str(kernel / "vmlinux"): "content", str(config): "missing"}
+    assert str(kernel / "vmlinux") in shell.run("verify", "--full", status=4).stdout
+    mended = shell.run("verify", "--repair")
+    assert mended.stdout == ""
+    assert "kernel" in built(mended.stderr)
+    assert (kernel / "vmlinux").read_bytes() == good
+    assert shell.path("kernel.config") == config
+    assert_whole(shell)
+
+
+def test_what_no_recipe_gives_cannot_be_repaired(realised: TinyProject) -> None:
+    shell = realised.shell
+    kernel = shell.path("kernel")
+    replace(kernel / "System.map", b"")
+    (realised.root / "recipes/kernel.yml").unlink()
+    found = shell.run("verify", "--repair", status=4)
+    assert code(found.stderr) == "object-damaged"
+    assert "no recipe of this project" in found.stderr
+    assert str(kernel / "System.map") in found.stdout
+
+
+def test_a_lost_index_is_made_again(realised: TinyProject) -> None:
+    shell = realised.shell
+    kernel = shell.path("kernel")
+    (shell.store / "index.sqlite").unlink()
+    assert json.loads(shell.run("plan", "kernel", "--json").stdout)[0]["action"] == "present"
+    assert shell.path("kernel") == kernel
+    assert_whole(shell)
