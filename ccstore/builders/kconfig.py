@@ -8,8 +8,9 @@ What a fragment asks for must be in the final .config (a base is a starting poin
 own `olddefconfig` decides, and kconfiglib, which reads the same Kconfig files, explains. Both see the same
 environment: make is given a copy of the tree's top Kconfig file that also writes it down.
 
-Failures: `recipe-invalid` for a line that is none of the above, a symbol asked for twice in one fragment, or a BASE
-that is no config target; `version-mismatch`; `config-unknown` and `config-dropped`, with all of them in `details`.
+Failures: `recipe-invalid` (no line of a fragment, a symbol asked for twice in one, a BASE that is no config target),
+`version-mismatch`, `config-unknown` and `config-dropped`, all of which are in `details`. When make fails, its log
+says why and there is no report.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Request:
 
     @property
     def place(self) -> str:
-        return f"{self.source.split('-', 2)[-1]}:{self.line}"
+        return f"{self.source}:{self.line}"
 
     def __str__(self) -> str:
         off = self.value == "n"
@@ -135,7 +136,7 @@ def make(*words: str) -> str:
     quiet = "-s" in words
     done = subprocess.run(argv, stdout=subprocess.PIPE if quiet else None, text=True, check=False)
     if done.returncode:
-        fail("build-failed", f"make {' '.join(words)} failed", hint="the log says why")
+        sys.exit(f"make {' '.join(words)} failed")
     return (done.stdout or "").strip()
 
 
@@ -241,12 +242,10 @@ def _outvoted(symbol: Any, requests: dict[str, Request]) -> bool:
 
 def _dropped(symbol: Any, request: Request, got: str, requests: dict[str, Request]) -> Problem:
     shown = "is not set" if got == "n" else f"is {got}"
+    message = f"'{request}' was asked for, and CONFIG_{symbol.name} {shown}"
+    hint = "ask for what it needs in a fragment, or take the line out"
     return Problem(
-        "config-dropped",
-        request,
-        f"'{request}' was asked for, and CONFIG_{symbol.name} {shown}",
-        tuple(Why(symbol, request.value, requests).lines),
-        "ask for what it needs in a fragment, or take the line out",
+        "config-dropped", request, message, tuple(Why(symbol, request.value, requests).lines), hint
     )
 
 
