@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ccstore.cli.console import DONE, Running, note
 from ccstore.cli.context import duration
+from ccstore.cli.running import DONE, Running, note
 from ccstore.events import Event, Finished, Logged, Noted, Progressed, Sink, Started
 
 _SHOWN = 8  # pieces of work; more are counted
