@@ -18,7 +18,6 @@ EXIT_STATUS: dict[str, int] = {
     "recipe-outside": 2,
     "file-missing": 2,
     "file-changed": 2,
-    "file-changed": 2,
     "no-project": 2,
     "project-exists": 2,
     "config-invalid": 2,

@@ -12,6 +12,7 @@ from ccstore.errors import CcError
 from ccstore.events import Noted, Sink
 from ccstore.model.graph import Build, Local, Ref
 from ccstore.model.storepath import StorePath
+from ccstore.store.mend import mend
 from ccstore.store.verify import Damage, verify
 
 REPAIRABLE = ("missing", "content", "metadata", "manifest")
@@ -19,6 +20,7 @@ REPAIRABLE = ("missing", "content", "metadata", "manifest")
 
 def repair(work: Workspace, found: list[Damage], *, full: bool, sink: Sink) -> list[Damage]:
     """Makes every damaged object again that a recipe of this project gives; the result is what is still wrong."""
+    found = mend(work.store, found)
     damaged = {each.path for each in found if each.path and each.kind in REPAIRABLE}
     makers = _makers(work, damaged)
     for path in sorted(damaged - set(makers)):

@@ -72,13 +72,11 @@ class Runner:
             with self._reported(step.name, "fetch", None), self.session.staging(step.fixed.name) as staging:
                 target, scratch = staging / "out", staging / "scratch"
                 scratch.mkdir()
-                partials = self.store.root / "partial"
-                partials.mkdir(exist_ok=True)
                 fetch(
                     step,
                     target,
                     mirrors=self.mirrors,
-                    partials=partials,
+                    partials=self.store.layout.partial,
                     scratch=scratch,
                     sink=self.sink,
                     cancel=self.cancel,
@@ -285,7 +283,6 @@ class Runner:
         )
 
     def _keep(self, scratch: Path, derivation: Derivation) -> Path:
-        kept = self.store.root / "failed" / f"{derivation.id[:16]}-{os.getpid()}-{time.time_ns():x}"
-        kept.parent.mkdir(exist_ok=True)
+        kept = self.store.layout.failed / f"{derivation.id[:16]}-{os.getpid()}-{time.time_ns():x}"
         scratch.rename(kept)
         return kept

@@ -34,7 +34,12 @@ def open_workspace(store: str | None) -> Workspace:
 
 def open_store(store: str | None) -> Store:
     """The store alone, for verbs that need no project."""
-    return Store.open(Path(find_store(find_project("."), store, os.environ)))
+    return Store.open(store_path(store))
+
+
+def store_path(store: str | None) -> Path:
+    """Where the store is, for the folder that the command runs in."""
+    return Path(find_store(find_project("."), store, os.environ))
 
 
 def print_json(value: Any) -> None:

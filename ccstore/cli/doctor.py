@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
-from ccstore.build.locate import find_project, find_store
-from ccstore.cli.context import json_option, print_json, size, store_option
+from ccstore.build.locate import find_project
+from ccstore.cli.context import json_option, print_json, size, store_option, store_path
 from ccstore.errors import CcError
 from ccstore.executor.probe import findings
 from ccstore.fetch.mirrors import Mirrors
@@ -48,7 +48,7 @@ def command(as_json: bool, store: str | None) -> None:
     \b
     ccstore doctor
     """
-    root = Path(find_store(find_project("."), store, os.environ))
+    root = store_path(store)
     checks = [*_host(), *_store(root), *_sandbox(root), *_mirrors(), *_tools()]
     if as_json:
         print_json(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import click
 
 from ccstore.build.repair import repair
+from ccstore.build.workspace import Workspace
 from ccstore.cli.console import progress
-from ccstore.cli.context import json_option, open_store, open_workspace, print_json, store_option
+from ccstore.cli.context import json_option, open_store, open_workspace, print_json, store_option, store_path
 from ccstore.errors import CcError
+from ccstore.store.store import Store
 from ccstore.store.verify import Damage, verify
 
 
@@ -28,7 +30,7 @@ def command(full: bool, mend: bool, as_json: bool, store: str | None) -> None:
     ccstore verify --full --repair
     """
     if mend:
-        with open_workspace(store) as work, progress() as sink:
+        with _recovered(store) as work, progress() as sink:
             found = verify(work.store, full, sink)
             found = repair(work, found, full=full, sink=sink) if found else found
     else:
@@ -43,6 +45,17 @@ def command(full: bool, mend: bool, as_json: bool, store: str | None) -> None:
             if mend
             else "`ccstore verify --repair` makes damaged objects again; `ccstore gc` removes strays",
         )
+
+
+def _recovered(store: str | None) -> Workspace:
+    """The workspace; an index that cannot be used is made again from the store's files first."""
+    try:
+        return open_workspace(store)
+    except CcError as error:
+        if error.code != "store-unusable":
+            raise
+        Store.recover(store_path(store)).close()
+        return open_workspace(store)
 
 
 def _show(found: list[Damage], *, as_json: bool) -> None:

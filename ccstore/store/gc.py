@@ -32,7 +32,9 @@ from ccstore.store.measure import Measure, disk_usage
 from ccstore.store.rebuild import object_names, realisation_files
 from ccstore.store.store import Store
 
-FAILED_LOG_AGE = 30 * 24 * 3600  # seconds that the log of a failed build is kept
+LEFTOVER_AGE = (
+    30 * 24 * 3600
+)  # seconds that a failed build's log and folder, or half a download, may still be wanted
 TARGET = "gc"
 
 
@@ -194,6 +196,8 @@ class _Collection:
             staging = path.name.startswith(STAGING_PREFIX) and session not in sessions
             if staging or path.name.startswith((TRASH_PREFIX, files.UNFINISHED)):
                 found.append(path)
+        for folder in (layout.partial, layout.failed, layout.evaluations):
+            found += [path for path in folder.iterdir() if self._now - path.lstat().st_mtime > LEFTOVER_AGE]
         return found
 
     def _dead_logs(self, kept: set[str], dying: set[str]) -> list[Path]:
@@ -203,7 +207,7 @@ class _Collection:
             derivation = file.name.removesuffix(".zst")
             if derivation in kept:
                 continue
-            if derivation in dying or self._now - file.stat().st_mtime > FAILED_LOG_AGE:
+            if derivation in dying or self._now - file.stat().st_mtime > LEFTOVER_AGE:
                 found.append(file)
         return found
 

@@ -12,6 +12,9 @@
       roots/<project id>/<TARGET> one line of JSON for each GC root (roots.py)
       logs/<derivation id>.zst    build logs
       history/<step>.jsonl        one line for each run of a step
+      partial/<derivation id>     unfinished downloads, which the next try goes on with
+      failed/                     folders of failed builds that were to be kept
+      evaluations/                the evaluation cache
       temproots/<session>         what a running session needs; locked for as long as the session lives
       locks/                      gc.lock, <derivation id>, object-<hash>-<name>
 
@@ -80,6 +83,18 @@ class Layout:
         return self.root / "history"
 
     @property
+    def partial(self) -> Path:
+        return self.root / "partial"
+
+    @property
+    def failed(self) -> Path:
+        return self.root / "failed"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.root / "evaluations"
+
+    @property
     def temproots(self) -> Path:
         return self.root / "temproots"
 
@@ -116,6 +131,9 @@ class Layout:
             self.roots,
             self.logs,
             self.history,
+            self.partial,
+            self.failed,
+            self.evaluations,
             self.temproots,
             self.locks,
         )

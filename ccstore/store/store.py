@@ -91,6 +91,9 @@ class Store:
 
 def _open(layout: Layout) -> Store:
     writable = is_writable(layout.root)
+    if writable:
+        for folder in layout.folders():  # version control and backups lose empty ones
+            folder.mkdir(exist_ok=True)
     if layout.index.exists():
         return Store(layout, Database(layout.root, layout.index, writable=writable), writable=writable)
     if not writable:
