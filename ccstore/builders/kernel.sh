@@ -99,7 +99,7 @@ list_built() {
 files_below() {
 	for each in "$@"; do
 		test ! -d "$each" || find "$each" \( -path scripts/coccinelle -o -path scripts/dtc -o -path scripts/kconfig \
-			-o -path scripts/selinux -o -name '*.o' -o -name '*.cmd' -o -name '*.d' -o -name .gitignore \) -prune \
+			-o -path scripts/selinux -o -name '*.[os]' -o -name '*.cmd' -o -name '*.d' -o -name .gitignore \) -prune \
 			-o -type f -print0
 	done
 }
