@@ -93,6 +93,8 @@ def operations(request: BuildRequest) -> list[enter.Operation]:
         enter.FileSystem("proc", "/proc"),
         # without this a build could notice whether the host lets namespaces nest
         enter.Setting("/proc/sys/user/max_user_namespaces", "0"),
+        # /proc/sys goes by the host's user id, capabilities or not: a build of root's could set the host's kernel
+        enter.Freeze("/proc"),
         enter.Bind(str(request.scratch / "build"), "/build", writable=True),
         enter.Bind(str(request.scratch / "tmp"), "/tmp", writable=True),
         enter.Bind(str(request.staging), "/out", writable=True),
