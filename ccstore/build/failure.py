@@ -11,6 +11,8 @@ from ccstore.errors import EXIT_STATUS, CcError
 from ccstore.model.graph import Build
 from ccstore.ports import BuildResult
 
+AGAIN = "again.sh"  # in the folder of a failed build that was kept
+
 
 def build_error(step: Build, result: BuildResult, log: BuildLog, kept: Path | None) -> CcError:
     """The error for a result that is not `built`; `kept` is where a failed build's folder was kept."""
@@ -39,11 +41,9 @@ def build_error(step: Build, result: BuildResult, log: BuildLog, kept: Path | No
 def _reported(step: Build, report: Mapping[str, Any]) -> CcError:
     """A builder's own explanation, with its inputs called by the names that a person knows."""
     where = step.where
-    if report.get("input"):
-        name = str(report["input"])
-        where = step.labels.get(name, name)
-        if report.get("line"):
-            where += f":{report['line']}"
+    label = step.labels.get(str(report.get("input")))
+    if label:
+        where = f"{label}:{report['line']}" if report.get("line") else label
     details = tuple(_with_labels(str(line), step.labels) for line in report.get("details") or ())
     hint = report.get("hint")
     return CcError(
@@ -61,15 +61,22 @@ def _with_labels(text: str, labels: Mapping[str, str]) -> str:
     return text
 
 
+def _with_steps(text: str, step: Build) -> str:
+    """A line of a log with the places of inputs called by what a person knows them as: a file, or a target."""
+    for name, ref in step.inputs.items():
+        text = text.replace(f"/in/{name}/", f"{step.labels.get(name, ref.step)}/")
+    return text
+
+
 def _plain_failure(step: Build, result: BuildResult, log: BuildLog, kept: Path | None) -> CcError:
     message = f"{step.name} failed with exit status {result.exit_status}"
     if log.first_error:
-        message += f"; the first error is {log.first_error}"
+        message += f"; the first error is {_with_steps(log.first_error, step)}"
     hints = [f"`ccstore log {step.name}` shows the whole log"]
     if any("Read-only file system" in line for line in log.tail):
         hints.append("a build may write to /out, /build and /tmp only")
     if kept:
-        hints.append(f"its folder was kept at {kept}; the same sandbox again: {result.command}")
+        hints.append(f"its folder was kept at {kept}; `sh {kept / AGAIN}` runs it again in the same sandbox")
     else:
         hints.append("`--keep-failed` keeps its folder")
     return CcError(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccstore.build.buildlog import BuildLog
-from ccstore.build.failure import build_error
+from ccstore.build.failure import AGAIN, build_error
 from ccstore.build.resolve import Outputs, known_outputs
 from ccstore.debian.unpack import debian_tree
 from ccstore.errors import CcError
@@ -157,7 +157,7 @@ class Runner:
                 log.close()
             if result.outcome != "built":
                 self._remember(step.name, derivation, started, result, log)
-                kept = self._keep(request.scratch, derivation) if self.keep_failed else None
+                kept = self._keep(staging, derivation, result) if self.keep_failed else None
                 raise build_error(step, result, log, kept)
             objects = self._register(step, derivation, inputs, request.staging, result)
         self._remember(step.name, derivation, started, result, log)
@@ -282,7 +282,13 @@ class Runner:
             )
         )
 
-    def _keep(self, scratch: Path, derivation: Derivation) -> Path:
+    def _keep(self, staging: Path, derivation: Derivation, result: BuildResult) -> Path:
+        """Moves what a failed build left to `failed/`, with a script that runs it again on that."""
         kept = self.store.layout.failed / f"{derivation.id[:16]}-{os.getpid()}-{time.time_ns():x}"
-        scratch.rename(kept)
+        (staging / "scratch").rename(kept)
+        (staging / "out").chmod(0o755)  # the build owned it, and only a writable folder can be moved
+        (staging / "out").rename(kept / "out")
+        was, now = (path.relative_to(self.store.root) for path in (staging, kept))
+        command = result.command.replace(f"{was}/scratch", str(now)).replace(f"{was}/out", f"{now}/out")
+        (kept / AGAIN).write_text(command)
         return kept

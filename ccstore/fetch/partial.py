@@ -1,7 +1,7 @@
 """What has arrived of a download, kept so that the next attempt or the next run goes on from there.
 
 On disk: `<path>` is the content so far, `<path>.origin` (JSON: `url`, `validator`) says which server's file it is
-the beginning of, when one server's alone. A crash or a Ctrl-C leaves both; a wrong hash removes both. The caller
+the beginning of, when one server's alone. A crash or a Ctrl-C leaves both; a wrong hash and a full disk remove both. The caller
 sees to it that one download at a time uses a path (it holds the derivation's lock).
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,9 +61,14 @@ class Partial:
         return Sha256(self._hash.digest())
 
     def append(self, chunk: bytes) -> None:
-        """Raises `disk-full`."""
-        with disk_errors(self.path):
-            self._file.write(chunk)
+        """Raises `disk-full`, and then gives back the room that the content took."""
+        try:
+            with disk_errors(self.path):
+                self._file.write(chunk)
+        except CcError:
+            os.ftruncate(self._file.fileno(), 0)
+            self.size = 0
+            raise
         self._hash.update(chunk)
         self.size += len(chunk)
 
@@ -116,7 +122,7 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise CcError(
                 "disk-full",
                 f"no space left while writing {path}",
-                hint="free some space (`ccstore gc`); the download goes on where it stopped",
+                hint="free some space (`ccstore gc` frees what no root needs), or use another --store",
             ) from error
         if error.errno == errno.EROFS:
             raise CcError("read-only-store", f"{path} is on a read-only file system") from error

@@ -52,7 +52,7 @@ def test_collected_inputs_are_not_missed(realised: TinyProject) -> None:
     report = json.loads(shell.run("gc", "--no-keep-inputs", "--json").stdout)
     assert set(report) == {"deleted", "freedBytes", "kept", "realisations", "logs", "rubbish"}
     assert report["kept"] == 2
-    assert report["freedBytes"] > 10**6
+    assert report["freedBytes"] > 0
     assert object_names(shell) == {"kernel", "toolchain"}
     [step] = json.loads(shell.run("plan", "kernel", "--json").stdout)
     assert (step["step"], step["action"]) == ("kernel", "present")

@@ -68,6 +68,8 @@ def test_the_tree_and_the_inputs_are_read_only(builds: Builds) -> None:
         "chown 0 /build",
         "hostname other",
         "echo 1 > /proc/sys/kernel/sysrq",
+        "echo other > /proc/sys/kernel/hostname",
+        "v=$(cat /proc/sys/vm/swappiness); echo $v > /proc/sys/vm/swappiness",
     ]
     script = "".join(f"({each}) 2>/dev/null && echo '{each}'\n" for each in attempts)
     done = builds.run(script + "true", inputs={"source": tree})
