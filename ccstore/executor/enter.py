@@ -74,7 +74,24 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NAME, PR_SET_NO_NEW_P
 PR_CAP_AMBIENT_CLEAR_ALL, CAPABILITY_VERSION_3, ADDR_NO_RANDOMIZE = 4, 0x20080522, 0x0040000
 KEYCTL_JOIN_SESSION_KEYRING, SIOCSIFFLAGS, IFF_UP, AF_INET, SOCK_DGRAM = 1, 0x8914, 1, 2, 2
 SYS_MOUNT_SETATTR = 442
-SYS_PIVOT_ROOT, SYS_KEYCTL = {"x86_64": (155, 250), "aarch64": (41, 219)}.get(os.uname().machine, (0, 0))
+SYS_PIVOT_ROOT, SYS_KEYCTL, SYS_SECCOMP = {"x86_64": (155, 250, 317), "aarch64": (41, 219, 277)}.get(
+    os.uname().machine, (0, 0, 0)
+)
+
+# What no namespace hides. Keys belong to the host's user; most families of sockets (AF_VSOCK leads to a virtual
+# machine's host) know nothing of network namespaces; io_uring makes sockets too, and a filter cannot see its
+# arguments, nor those of socketcall. By audit architecture, as 32-bit programs have numbers of their own: add_key,
+# request_key, keyctl, io_uring_setup and (i386) socketcall; then socket.
+HIDDEN_CALLS = {
+    0xC000003E: ((248, 249, 250, 425), 41),  # x86_64, and x32
+    0x40000003: ((286, 287, 288, 425, 102), 359),  # i386
+    0xC00000B7: ((217, 218, 219, 425), 198),  # aarch64
+    0x40000028: ((309, 310, 311, 425), 281),  # arm
+}
+SOCKET_FAMILIES = (1, AF_INET, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK
+BPF_LOAD, BPF_AND, BPF_JUMP_EQUAL, BPF_RETURN = 0x20, 0x54, 0x15, 0x06
+SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW = 1, 4
+SECCOMP_ALLOW, SECCOMP_ERRNO = 0x7FFF0000, 0x00050000
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -176,16 +193,22 @@ class Bind(Operation):
 
 
 class Device(Operation):
-    """A device node of the host: making one is not allowed in a user namespace."""
+    """A device node of the host: making one is not allowed in a user namespace.
+
+    The node is the host's own, which a builder that is the host's root could chmod: a read-only mount keeps it as
+    it is, and still lets it be written to.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def execute(self, root: str) -> None:
-        mount(f"/dev/{self.name}", mount_point(root, f"dev/{self.name}", False), "", MS_BIND)
+        target = mount_point(root, f"dev/{self.name}", False)
+        mount(f"/dev/{self.name}", target, "", MS_BIND)
+        restrict(target, MS_RDONLY | MS_NOSUID | MS_NOEXEC)
 
     def describe(self) -> str:
-        return f"mount --bind /dev/{self.name} /dev/{self.name}"
+        return f"mount --bind -o ro,nosuid,noexec /dev/{self.name} /dev/{self.name}"
 
 
 class FileSystem(Operation):
@@ -391,6 +414,46 @@ def give_up_privileges() -> None:
     check(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
     # the session keyring is the caller's; where keyctl is filtered the builder cannot reach it either
     libc.syscall(SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, None)
+    forbid_hidden_calls()
+
+
+def forbid_hidden_calls() -> None:
+    """From now on the system calls of HIDDEN_CALLS fail, as on a kernel that has none of it (seccomp(2))."""
+    steps = filter_steps()
+    program = (ctypes.c_uint64 * len(steps))(*steps)
+    header = (ctypes.c_uint64 * 2)(len(steps), ctypes.addressof(program))  # struct sock_fprog, padded
+    flags = SECCOMP_FILTER_FLAG_SPEC_ALLOW  # or older kernels slow the whole build down
+    check(libc.syscall(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, flags, header))
+
+
+def filter_steps() -> list[int]:
+    """The instructions of the filter, each a struct sock_filter as one number."""
+    steps: list[int] = []
+    for architecture, (hidden, plug) in HIDDEN_CALLS.items():
+        allow = len(hidden) + len(SOCKET_FAMILIES) + 5
+        block = [
+            instruction(BPF_LOAD, 0),
+            instruction(BPF_AND, 0x3FFFFFFF),
+        ]  # the number, without the bit of x32
+        block += [
+            instruction(BPF_JUMP_EQUAL, each, allow + 1 - after) for after, each in enumerate(hidden, 3)
+        ]
+        block.append(instruction(BPF_JUMP_EQUAL, plug, 0, allow - len(block) - 1))
+        block.append(instruction(BPF_LOAD, 16))  # the first argument
+        families = enumerate(SOCKET_FAMILIES, len(block) + 1)
+        block += [instruction(BPF_JUMP_EQUAL, each, allow - after) for after, each in families]
+        block.append(instruction(BPF_RETURN, SECCOMP_ERRNO | errno.EAFNOSUPPORT))
+        block.append(instruction(BPF_RETURN, SECCOMP_ALLOW))
+        block.append(instruction(BPF_RETURN, SECCOMP_ERRNO | errno.ENOSYS))
+        steps.append(instruction(BPF_LOAD, 4))  # the architecture
+        steps.append(instruction(BPF_JUMP_EQUAL, architecture, 0, len(block)))
+        steps += block
+    return [*steps, instruction(BPF_RETURN, SECCOMP_ALLOW)]
+
+
+def instruction(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> int:
+    """Jumps skip so many instructions."""
+    return code | if_true << 16 | if_false << 24 | operand << 32
 
 
 def calm() -> None:

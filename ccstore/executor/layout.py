@@ -4,7 +4,7 @@
     /in/<name>     inputs, read-only; /in/.builder/<file> the builder's own texts
     /build /tmp    <scratch>/build and <scratch>/tmp
     /out           <staging>; an overlay output is an overlayfs mounted on its own upper folder, <staging>/<output>
-    /dev /proc     a few harmless devices; the processes of the sandbox only
+    /dev /proc     a few harmless devices; the processes of the sandbox only; read-only
 
 and for the remaining work of overlayfs <scratch>/overlay/<output>, which is why an overlay output needs scratch
 and staging on one mount. Whatever a build could notice is fixed here or in `enter`, under the number

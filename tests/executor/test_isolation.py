@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import struct
 import subprocess
 import uuid
 from threading import Thread
+
+import pytest
 
 from .conftest import Builds
 from .nested import in_namespaces, mount_tmpfs
@@ -70,6 +74,10 @@ def test_the_tree_and_the_inputs_are_read_only(builds: Builds) -> None:
         "echo 1 > /proc/sys/kernel/sysrq",
         "echo other > /proc/sys/kernel/hostname",
         "v=$(cat /proc/sys/vm/swappiness); echo $v > /proc/sys/vm/swappiness",
+        "true >> /proc/irq/default_smp_affinity",
+        "true >> /proc/1/oom_score_adj",
+        "chmod 666 /dev/null",
+        "touch -c /dev/zero",
     ]
     script = "".join(f"({each}) 2>/dev/null && echo '{each}'\n" for each in attempts)
     done = builds.run(script + "true", inputs={"source": tree})
@@ -85,6 +93,43 @@ def test_no_privileges_are_left(builds: Builds) -> None:
     expected = [f"Cap{name}:\t{zero}" for name in ("Amb", "Bnd", "Eff", "Inh", "Prm")] + ["NoNewPrivs:\t1"]
     assert done.log.splitlines()[:6] == expected
     assert done.result.outcome == "failed"  # namespaces do not nest
+
+
+def calling(number: int, argument: int) -> bytes:
+    """A program for x86_64 that makes one system call and exits with its errno: ELF header, one segment, code."""
+    code = b"\xb8" + struct.pack("<I", number) + b"\xbf" + struct.pack("<I", argument)  # mov eax; mov edi
+    code += bytes.fromhex("31f6 31d2 0f05 f7d8 89c7 b83c000000 0f05")  # no more arguments; exit(-result)
+    start, base = 64 + 56, 0x400000
+    head = b"\x7fELF\2\1\1" + bytes(9)
+    head += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, base + start, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    size = start + len(code)
+    return head + struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000) + code
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the program is for x86_64")
+@pytest.mark.parametrize(
+    ("number", "argument", "wanted"),
+    [
+        pytest.param(248, 0, errno.ENOSYS, id="add_key"),
+        pytest.param(249, 0, errno.ENOSYS, id="request_key"),
+        pytest.param(250, 0, errno.ENOSYS, id="keyctl"),
+        pytest.param(250 | 1 << 30, 0, errno.ENOSYS, id="keyctl of x32"),
+        pytest.param(425, 1, errno.ENOSYS, id="io_uring_setup"),
+        pytest.param(41, socket.AF_VSOCK, errno.EAFNOSUPPORT, id="AF_VSOCK"),
+        pytest.param(41, socket.AF_ALG, errno.EAFNOSUPPORT, id="AF_ALG"),
+        # type 0 is none that they have, so the family itself is let through
+        pytest.param(41, socket.AF_UNIX, errno.ESOCKTNOSUPPORT, id="AF_UNIX"),
+        pytest.param(41, socket.AF_INET6, errno.ESOCKTNOSUPPORT, id="AF_INET6"),
+    ],
+)
+def test_what_no_namespace_hides_is_forbidden(
+    builds: Builds, number: int, argument: int, wanted: int
+) -> None:
+    program = builds.place / "program"
+    program.write_bytes(calling(number, argument))
+    program.chmod(0o555)
+    done = builds.run("", argv=("/in/program",), inputs={"program": type(builds.root)(program)})
+    assert done.result.exit_status == wanted, done.log
 
 
 def test_init_cannot_be_killed(builds: Builds) -> None:
