@@ -112,7 +112,7 @@ class Runner:
         def waiting(holder: str) -> None:
             self.sink(Noted(f"waits for {holder}, which makes the same", name))
 
-        with self.store.locks.derivation(derivation.id, waiting):
+        with self.store.locks.derivation(derivation.id, waiting, self.cancel):
             if self.cancel.cancelled:
                 raise CcError("interrupted", f"{name} was not begun")
             outputs = known_outputs(derivation, self.store.realisations.get)

@@ -1,8 +1,8 @@
 """What has arrived of a download, kept so that the next attempt or the next run goes on from there.
 
 On disk: `<path>` is the content so far, `<path>.origin` (JSON: `url`, `validator`) says which server's file it is
-the beginning of, when one server's alone. A crash or a Ctrl-C leaves both; a wrong hash and a full disk remove both. The caller
-sees to it that one download at a time uses a path (it holds the derivation's lock).
+the beginning of, when one server's alone. A crash or a Ctrl-C leaves both; a wrong hash and a full disk remove
+both. The caller sees to it that one download at a time uses a path (it holds the derivation's lock).
 """
 
 from __future__ import annotations
