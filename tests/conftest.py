@@ -129,6 +129,7 @@ def seeded_store(session_store: Path, tmp_path: Path) -> Path:
 def clone_store(store: Path, to: Path) -> Path:
     """Copies a store; objects are immutable and so may share their files."""
     shutil.copytree(store, to, symlinks=True, ignore=shutil.ignore_patterns("objects", "evaluations"))
+    (to / "evaluations").mkdir()
     subprocess.run(["cp", "-al", str(store / "objects"), str(to / "objects")], check=True)
     return to
 

@@ -18,7 +18,7 @@ WRONG = {
         BUILD + "timout: 3m\n",
         "recipe-invalid",
         "recipes/x.yml:4:1",
-        "did you mean timeout?",
+        "did you mean timeout",
     ),
     "a misspelt key that must be there": (
         BUILD.replace("script", "scirpt"),
