@@ -2,7 +2,7 @@
 
     <store>/evaluations/<CRC-32 of the project's folder, hex>-<TARGET>
 
-    ccstore-evaluation 1 <fingerprint of ccstore>
+    ccstore-evaluation 1 <newest change time and count of ccstore's own files that make keys>
     <project folder>
     <object base name> <root name>
     <when the evaluation began, in nanoseconds>
@@ -32,8 +32,8 @@ def cache_path(store: str, project: str, target: str) -> str:
     return f"{store}/{FOLDER}/{crc32(os.fsencode(project)):08x}-{target}"
 
 
-def fingerprint() -> str:
-    """Changes when ccstore itself does: the newest change time and the count of the files that make keys."""
+def own_files() -> tuple[int, int]:
+    """The newest change time, in nanoseconds, and the count of ccstore's own files that make keys."""
     top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     newest = count = 0
     for folder in ("recipe", "builders", "model"):
@@ -42,7 +42,11 @@ def fingerprint() -> str:
                 if not entry.name.startswith("__pycache__"):
                     newest = max(newest, entry.stat().st_ctime_ns)
                     count += 1
-    return f"{newest:x}.{count}"
+    return newest, count
+
+
+def _head(newest: int, count: int) -> str:
+    return f"{VERSION} {newest:x}.{count}"
 
 
 def lookup(store: str, project: str, target: str) -> str | None:
@@ -51,7 +55,7 @@ def lookup(store: str, project: str, target: str) -> str | None:
         with open(cache_path(store, project, target), encoding="utf-8", errors="surrogateescape") as file:
             head, folder, answer, clock, *lines = file.read().split("\n")
         base, root = answer.split(" ", 1)
-        if head != f"{VERSION} {fingerprint()}" or folder != project:
+        if head != _head(*own_files()) or folder != project:
             return None
         os.lstat(f"{store}/objects/{base}")
         os.lstat(f"{store}/roots/{root}")
@@ -72,8 +76,11 @@ def _unchanged(line: str, began: int) -> bool:
 
 
 def record(store: str, project: str, target: str, base: str, root: str, began: int, read: list[str]) -> None:
-    """Writes down that `target` gave `base`, unless one of the files `read` changed since `began`."""
-    lines = [f"{VERSION} {fingerprint()}", project, f"{base} {root}", str(began)]
+    """Writes down that `target` gave `base`, unless a file of `read`, or ccstore itself, changed since `began`."""
+    newest, count = own_files()
+    if newest >= began:
+        return
+    lines = [_head(newest, count), project, f"{base} {root}", str(began)]
     for path in read:
         now = os.lstat(path)
         if now.st_ctime_ns >= began or "\n" in path:

@@ -1,0 +1,110 @@
+"""The evaluation cache: when it answers, and everything that must make it silent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ccstore.build import evaluation
+from tests.conftest import write
+
+BASE = "0" * 32 + "-kernel"
+
+
+@dataclass
+class Case:
+    """A store and a project with one answer in the cache; `began` is when it was worked out."""
+
+    store: Path
+    project: Path
+    fragment: Path
+
+    def lookup(self, target: str = "kernel") -> str | None:
+        return evaluation.lookup(str(self.store), str(self.project), target)
+
+    def record(self, began: int) -> None:
+        read = [str(self.fragment), str(self.fragment.parent)]
+        evaluation.record(str(self.store), str(self.project), "kernel", BASE, "p/kernel", began, read)
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    case = Case(tmp_path / "store", tmp_path / "project", tmp_path / "project/kernel/a.config")
+    write(case.fragment, "CONFIG_A=y\n")
+    write(case.store / "objects" / BASE, "")
+    write(case.store / "roots/p/kernel", "")
+    case.record(_later())
+    return case
+
+
+def _later() -> int:
+    """A beginning that is safely after everything that has happened so far."""
+    return evaluation.clock() + 10**9
+
+
+def _flip(path: Path) -> None:
+    """Changes one byte and puts the times back, as a careless tool might."""
+    before = path.stat()
+    path.write_text("CONFIG_B=y\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _fold(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def test_it_answers_while_nothing_changes(case: Case) -> None:
+    assert case.lookup() == BASE
+    assert case.lookup("other") is None
+    assert evaluation.lookup(str(case.store), "/elsewhere", "kernel") is None
+
+
+CHANGES: dict[str, Callable[[Case], object]] = {
+    "one byte, size and mtime kept": lambda case: _flip(case.fragment),
+    "a file came": lambda case: write(case.fragment.with_name("b.config"), ""),
+    "a file went": lambda case: case.fragment.unlink(),
+    "the object went": lambda case: (case.store / "objects" / BASE).unlink(),
+    "the root went": lambda case: (case.store / "roots/p/kernel").unlink(),
+    "a folder in a file's place": lambda case: _fold(case.fragment),
+    "rubbish in the cache": lambda case: [
+        each.write_bytes(b"\xff\x00 rubbish\n") for each in (case.store / "evaluations").iterdir()
+    ],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_it_is_silent_after(case: Case, change: str) -> None:
+    CHANGES[change](case)
+    assert case.lookup() is None
+
+
+def test_a_change_within_the_clock_s_tick_is_noticed(case: Case) -> None:
+    """The numbers of the file are as recorded, its content is not: what a coarse clock would show."""
+    [cache] = (case.store / "evaluations").iterdir()
+    seen = case.fragment.stat()
+    write(case.fragment, "CONFIG_B=y\n")
+    now = case.fragment.stat()
+    text = cache.read_text()
+    text = text.replace(f"{seen.st_mtime_ns} {seen.st_ctime_ns}", f"{now.st_mtime_ns} {now.st_ctime_ns}")
+    cache.write_text(text)
+    assert str(now.st_ctime_ns) in text
+    assert case.lookup() is None
+
+
+def test_nothing_is_recorded_when_a_file_changed_meanwhile(case: Case) -> None:
+    began = evaluation.clock()
+    write(case.fragment, "CONFIG_C=y\n")
+    case.record(began)
+    assert case.lookup() is None
+
+
+def test_nothing_is_recorded_when_ccstore_itself_changed_meanwhile(case: Case) -> None:
+    [cache] = (case.store / "evaluations").iterdir()
+    cache.unlink()
+    case.record(evaluation.own_files()[0])
+    assert not cache.exists()
