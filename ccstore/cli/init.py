@@ -31,8 +31,15 @@ def command(directory: Path) -> None:
             where=str(directory / PROJECT_FILE),
             hint="give another folder, or edit its recipes",
         )
-    written = [_write(directory, name, source) for name, source in sorted(starter_files().items())]
-    for path in written:
+    files = {_place(directory, name): source for name, source in sorted(starter_files().items())}
+    try:
+        for path, source in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(source.read_bytes())
+    except OSError as error:
+        message = f"cannot write {error.filename}: {error.strerror}"
+        raise CcError("usage", message, hint="give a folder that can be written to") from error
+    for path in files:
         click.echo(str(path))
     click.echo(f"next: cd {directory} && ccstore realize kernel", err=True)
 
@@ -58,12 +65,11 @@ def _walk(folder: Traversable, lead: str) -> list[tuple[str, Traversable]]:
     return found
 
 
-def _write(directory: Path, name: str, source: Traversable) -> Path:
+def _place(directory: Path, name: str) -> Path:
+    """Where a file of the starter goes. Raises `project-exists` if something is there: nothing is overwritten."""
     path = directory / ("." + name[4:] if name.startswith("dot-") else name)
     if path.exists():
         raise CcError(
             "project-exists", f"{path} is in the way", where=str(path), hint="give an empty or a new folder"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(source.read_bytes())
     return path

@@ -24,9 +24,9 @@ def fresh(lean_store: Path, tmp_path: Path) -> Shell:
 def test_what_init_writes_can_be_planned(fresh: Shell) -> None:
     steps = [line.split()[:2] for line in fresh.run("plan", "kernel").stdout.splitlines()]
     assert steps == [
+        ["copy", "./kernel/config/guest.config"],
         ["fetch", "kernel.source"],
         ["build", "kernel.tree"],
-        ["copy", "./kernel/config/guest.config"],
         ["build", "kernel.config"],
         ["build", "kernel"],
     ]
@@ -46,7 +46,7 @@ def test_init_into_the_current_folder(lean_store: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     shell = Shell(tmp_path / "empty", lean_store)
     shell.run("init", ".")
-    assert shell.run("plan", "kernel").stdout.startswith("fetch")
+    assert "fetch    kernel.source" in shell.run("plan", "kernel").stdout
 
 
 def test_init_overwrites_nothing(fresh: Shell, tmp_path: Path) -> None:
@@ -59,6 +59,11 @@ def test_init_overwrites_nothing(fresh: Shell, tmp_path: Path) -> None:
     assert code(Shell(tmp_path, fresh.store).run("init", "other", status=2).stderr) == "project-exists"
     assert recipe.read_text() == (tmp_path / "other/recipes/kernel.yml").read_text() == "mine\n"
     assert sorted((tmp_path / "other").rglob("*")) == before
+
+
+def test_init_where_nothing_can_be_written(fresh: Shell) -> None:
+    for folder in ("/proc/guest", "recipes/kernel.yml/guest"):
+        assert code(fresh.run("init", folder, status=2).stderr) == "usage"
 
 
 def test_the_starters_config_is_granted(fresh: Shell) -> None:
