@@ -19,12 +19,16 @@ from pathlib import Path
 import xxhash
 
 from ccstore.codec import nar
+from ccstore.errors import CcError
 from ccstore.model.hashes import Sha256
 from ccstore.store.files import unique
 from ccstore.store.manifest import file_record, folder_record, link_record
 
 FOLDER_MODE = 0o555
 MTIME_NS = 10**9
+MAX_FOLDER = (
+    2800  # bytes of a folder's path in its object: with a name and a store's own path, within PATH_MAX
+)
 _TIMES = (MTIME_NS, MTIME_NS)
 # the kernel or the administrator gives these; they say nothing of the content and cannot always be removed
 _FOREIGN_XATTRS = frozenset({"security.selinux", "security.ima", "security.evm", "system.nfs4_acl"})
@@ -72,7 +76,9 @@ class _Canonicaliser(nar.Walk):
         return path[self._prefix :]
 
     def enter(self, folder: bytes) -> list[os.DirEntry[bytes]]:
-        self.records.append(folder_record(self._relative(folder)))
+        relative = self._relative(folder)
+        check_depth(relative)
+        self.records.append(folder_record(relative))
         if stat.S_IMODE(os.lstat(folder).st_mode) & 0o700 != 0o700:
             os.chmod(folder, 0o700)  # noqa: PTH101
         return super().enter(folder)
@@ -164,6 +170,16 @@ class _Canonicaliser(nar.Walk):
         if inside:
             os.chmod(folder, FOLDER_MODE)  # noqa: PTH101
             os.utime(folder, ns=_TIMES)
+
+
+def check_depth(folder: bytes) -> None:
+    """Raises `output-invalid` for a folder that is nested too deep; the same in every store, wherever it lies."""
+    if len(folder) > MAX_FOLDER:
+        raise CcError(
+            "output-invalid",
+            f"folders are nested too deep: a path has more than {MAX_FOLDER} bytes",
+            where=f"{os.fsdecode(folder[:100])}…",
+        )
 
 
 def _open_file(path: bytes) -> int:

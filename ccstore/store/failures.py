@@ -17,9 +17,10 @@ _DENIED = (errno.EACCES, errno.EPERM)
 
 @contextmanager
 def explained(root: Path) -> Iterator[None]:
-    """Turns a full disk, a read-only file system and a broken index into CcError; `root` is the store's.
+    """Turns a full disk, a read-only file system, a broken index and a path too long for Linux into CcError.
 
-    `disk-full`, `read-only-store` and `store-unusable`; any other OSError passes through.
+    `disk-full`, `read-only-store`, `store-unusable` and `output-invalid`; any other OSError passes through. `root` is
+    the store's.
     """
     try:
         yield
@@ -28,6 +29,8 @@ def explained(root: Path) -> Iterator[None]:
             raise disk_full(root) from error
         if error.errno == errno.EROFS or (error.errno in _DENIED and not is_writable(root)):
             raise read_only(root) from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise CcError("output-invalid", "a path is too long for Linux (4096 bytes)") from error
         raise
     except sqlite3.DatabaseError as error:
         raise _index_failure(root, error) from error

@@ -12,6 +12,7 @@ from ccstore.errors import CcError
 
 UNFINISHED = ".new-"
 BLOCK = 512  # bytes, the unit of st_blocks (stat(2))
+_LONG = 3800  # bytes of a path: a name of 255 more still fits into PATH_MAX
 
 
 def unique(prefix: str) -> str:
@@ -60,7 +61,8 @@ def sync_file_system(folder: Path) -> None:
 def remove(path: Path) -> int:
     """Removes a file or a tree, read-only folders too, and returns the bytes that this gave back to the disk.
 
-    What is not there any more is fine: two collections may delete the same. Follows no links.
+    What is not there any more is fine: two collections may delete the same. Follows no links. A build may have
+    nested folders deeper than a path may be long: such a one is moved to the top first.
     """
     try:
         status = path.lstat()
@@ -79,15 +81,25 @@ def _remove_tree(tree: bytes) -> int:
             os.chmod(folder, 0o700)  # noqa: PTH101  an ordinary user empties only what it may write to
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
+                    if not entry.is_dir(follow_symlinks=False):
+                        freed += _unlink(entry.path)
+                    elif len(entry.path) < _LONG:
                         folders.append(entry.path)
                     else:
-                        freed += _unlink(entry.path)
+                        folders.append(_moved_up(entry.path, tree))
     for folder in reversed(folders):
         with contextlib.suppress(FileNotFoundError):
             freed += os.lstat(folder).st_blocks * BLOCK
             os.rmdir(folder)  # noqa: PTH106
     return freed
+
+
+def _moved_up(folder: bytes, tree: bytes) -> bytes:
+    """Moves `folder` to the top of `tree`; where it is then."""
+    place = os.path.join(tree, unique(".deep-").encode())
+    os.chmod(folder, 0o700)  # noqa: PTH101  or an ordinary user could not move it to another parent
+    os.rename(folder, place)  # noqa: PTH104
+    return place
 
 
 def _unlink(path: bytes) -> int:

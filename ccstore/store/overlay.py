@@ -18,7 +18,7 @@ from typing import Literal
 
 from ccstore.errors import CcError
 from ccstore.model.objects import Entry
-from ccstore.store.canonical import file_mode
+from ccstore.store.canonical import check_depth, file_mode
 
 Kind = Literal["removed", "opaque", "folder", "other"]
 _SPACES = ("user.overlay.", "trusted.overlay.")
@@ -54,6 +54,7 @@ def _survey(upper: bytes, folder: bytes) -> Iterator[tuple[bytes, Kind]]:
     stack = [folder]
     while stack:
         inside = stack.pop()
+        check_depth(inside)
         here = os.path.join(upper, inside)
         _make_readable(here)
         with os.scandir(here) as found:

@@ -133,6 +133,15 @@ def test_features_that_cannot_be_read_back(name: str, value: bytes, store: Store
     assert caught.value.code == "output-invalid"
 
 
+def test_folders_nested_too_deep(store: Store) -> None:
+    with store.session() as session, session.staging("s") as staging:
+        below = base(session)
+        (staging / "upper" / "/".join(["d" * 100] * 29)).mkdir(parents=True)
+        with pytest.raises(CcError) as refused:
+            session.register_overlay(below.path, staging / "upper", "deep")
+        assert refused.value.code == "output-invalid"
+
+
 def test_too_many_links_mean_a_copy(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_more(*_: object, **__: object) -> None:
         raise OSError(errno.EMLINK, "Too many links")

@@ -108,6 +108,39 @@ def test_special_files_are_refused_links_are_not(make: Callable[[Path], None], s
     assert listing(store.layout.objects) == []
 
 
+def nested(top: Path, levels: int) -> None:
+    """Folders in one another, deeper than any path could name; each with a file, the innermost unwritable."""
+    top.mkdir()
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(levels):
+        os.close(os.open("file", os.O_CREAT, 0o400, dir_fd=here))
+        os.mkdir("d" * 100, dir_fd=here)
+        below = os.open("d" * 100, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.fchmod(here, 0o000)
+    os.close(here)
+
+
+@pytest.mark.parametrize("levels", [30, 200])
+def test_folders_nested_too_deep_are_refused_and_removed(levels: int, store: Store) -> None:
+    with store.session() as session, session.staging("s") as staging:
+        nested(staging / "tree", levels)
+        with pytest.raises(CcError) as refused:
+            session.register(staging / "tree", "deep")
+        assert refused.value.code == "output-invalid"
+    assert list(store.layout.objects.iterdir()) == []
+
+
+def test_folders_nested_nearly_too_deep_can_be_used_everywhere(store: Store) -> None:
+    with store.session() as session, session.staging("s") as staging:
+        nested(staging / "tree", 27)
+        info = session.register(staging / "tree", "deep" * 50)
+    assert verify.verify(store, full=True) == []
+    gc.collect(store)
+    assert not store.objects.has(info.path)
+
+
 def test_a_wrong_hash_leaves_nothing(store: Store) -> None:
     with store.session() as session, session.staging("s") as staging:
         with pytest.raises(CcError) as caught:
