@@ -9,7 +9,8 @@ from typing import Protocol
 from ccstore.events import Logged, Progressed, Sink
 
 # gcc, clang and ld all write `file:line[:column]: [fatal ]error: message`; make and cpp vary only in the prefix
-_COMPILER_ERROR = re.compile(r"(?P<file>[^\s:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: .+")
+# it is tried at the beginnings of words only: a long line without one must not cost its length squared
+_COMPILER_ERROR = re.compile(r"(?<![^\s:])(?P<file>[^\s:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: .+")
 _TAIL_LINES = 15
 _LONGEST_LINE = 4000
 

@@ -11,6 +11,7 @@ from ccstore.errors import EXIT_STATUS, CcError
 from ccstore.model.graph import Build
 from ccstore.ports import BuildResult
 
+_MOST_DETAILS = 1000  # lines of a report; a reject is longer than a screen, but not than this
 AGAIN = "again.sh"  # in the folder of a failed build that was kept
 
 
@@ -33,9 +34,15 @@ def build_error(step: Build, result: BuildResult, log: BuildLog, kept: Path | No
             hint="free space (`ccstore gc` removes what no root needs), or use another --store",
             details=tuple(log.tail)[-3:],
         )
-    if result.report and str(result.report.get("code")) in EXIT_STATUS:
+    if result.report and _is_believed(result.report):
         return _reported(step, result.report)
     return _plain_failure(step, result, log, kept)
+
+
+def _is_believed(report: Mapping[str, Any]) -> bool:
+    """A build may say that it failed or that its recipe is wrong, not that the host or the store is."""
+    details = report.get("details", [])
+    return isinstance(details, list) and EXIT_STATUS.get(str(report.get("code"))) in (2, 3)
 
 
 def _reported(step: Build, report: Mapping[str, Any]) -> CcError:
@@ -44,7 +51,9 @@ def _reported(step: Build, report: Mapping[str, Any]) -> CcError:
     label = step.labels.get(str(report.get("input")))
     if label:
         where = f"{label}:{report['line']}" if report.get("line") else label
-    details = tuple(_with_labels(str(line), step.labels) for line in report.get("details") or ())
+    details = tuple(
+        _with_labels(str(line), step.labels) for line in report.get("details", [])[:_MOST_DETAILS]
+    )
     hint = report.get("hint")
     return CcError(
         str(report["code"]),

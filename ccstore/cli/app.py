@@ -11,6 +11,7 @@ from types import FrameType
 
 import click
 
+from ccstore.cli.terminal import shown
 from ccstore.errors import CcError
 
 # in the order of the help text; each is a module of this package with a command of the same name
@@ -78,12 +79,12 @@ def run(argv: list[str]) -> int:
 
 def show_error(error: CcError) -> None:
     """Prints an error: what happened, where, the details, and what to do next."""
-    lines = [f"error: {error.message} [{error.code}]"]
+    lines = [f"error: {shown(error.message)} [{error.code}]"]
     if error.where:
-        lines.append(f"  at {error.where}")
-    lines += [f"  | {line}" for line in error.details]
+        lines.append(f"  at {shown(error.where)}")
+    lines += [f"  | {shown(line)}" for line in error.details]
     if error.hint:
-        lines.append(f"  next: {error.hint}")
+        lines.append(f"  next: {shown(error.hint)}")
     print("\n".join(lines), file=sys.stderr)
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from ccstore.cli.context import duration
 from ccstore.cli.running import DONE, Running, note
+from ccstore.cli.terminal import shown
 from ccstore.events import Event, Finished, Logged, Noted, Progressed, Sink, Started
 
 _SHOWN = 8  # pieces of work; more are counted
@@ -53,12 +54,12 @@ class _View:
         elif isinstance(event, Logged):
             running = self._running.get(event.target)
             if running:
-                running.line = event.line
+                running.line = shown(event.line).expandtabs()
         elif isinstance(event, Finished):
             self._running.pop(event.target, None)
             return _finished(event)
         elif isinstance(event, Noted):
-            return Text(note(event), style="yellow" if event.warning else "dim")
+            return Text(shown(note(event)), style="yellow" if event.warning else "dim")
         return None
 
     def render(self) -> RenderableType:

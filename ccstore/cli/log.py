@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
 import click
 
 from ccstore.cli.context import open_workspace, store_option, target_argument
+from ccstore.cli.terminal import shown
 from ccstore.errors import CcError
 
 
@@ -27,12 +29,25 @@ def command(target: str, store: str | None) -> None:
         last = work.store.history.last(ref.step, None)
         for identity in (derivation.id if derivation else None, last.derivation if last else None):
             if identity and work.store.logs.path(identity).exists():
-                for chunk in work.store.logs.read(identity):
-                    sys.stdout.buffer.write(chunk)
-                sys.stdout.buffer.flush()
+                _print(work.store.logs.read(identity))
                 return
     raise CcError(
         "not-found",
         f"{target} has no log: it was not built here",
         hint=f"`ccstore realize {target}` builds it",
     )
+
+
+def _print(pieces: Iterable[bytes]) -> None:
+    """The bytes as they are, except on a terminal, which a log could command."""
+    rest = b""
+    for piece in pieces:
+        if not sys.stdout.isatty():
+            sys.stdout.buffer.write(piece)
+            continue
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            print(shown(line.decode(errors="replace").rstrip("\r")))
+    if rest:
+        print(shown(rest.decode(errors="replace")))
+    sys.stdout.flush()

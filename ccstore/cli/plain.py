@@ -8,6 +8,7 @@ import time
 
 from ccstore.cli.context import duration
 from ccstore.cli.running import DONE, Running, note
+from ccstore.cli.terminal import shown
 from ccstore.events import Event, Finished, Logged, Noted, Progressed, Started
 
 INTERVAL = 10.0  # seconds between two lines about the same work in a pipe
@@ -55,4 +56,4 @@ class PlainLines:
 
 
 def _print(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(shown(line), file=sys.stderr, flush=True)

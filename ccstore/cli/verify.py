@@ -8,6 +8,7 @@ from ccstore.build.repair import repair
 from ccstore.build.workspace import Workspace
 from ccstore.cli.console import progress
 from ccstore.cli.context import json_option, open_store, open_workspace, print_json, store_option, store_path
+from ccstore.cli.terminal import shown
 from ccstore.errors import CcError
 from ccstore.store.store import Store
 from ccstore.store.verify import Damage, verify
@@ -73,4 +74,4 @@ def _show(found: list[Damage], *, as_json: bool) -> None:
         )
         return
     for each in found:
-        click.echo(f"{each.kind}  {each.file}  {each.message}")
+        click.echo(f"{each.kind}  {shown(str(each.file))}  {shown(each.message)}")

@@ -1,0 +1,58 @@
+"""What a build, a server or a file name may show on a person's terminal: text, and nothing that commands it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+
+import pytest
+
+from ccstore.cli.terminal import shown
+
+from .conftest import Project
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("gcc: error: ‘x’ undeclared, größer", "gcc: error: ‘x’ undeclared, größer"),
+        ("a\tb", "a\tb"),
+        ("\x1b]0;title\x07\x1b[2J", "\\x1b]0;title\\x07\\x1b[2J"),
+        ("\x9b31m", "\\x9b31m"),
+        ("over\rwritten\nforged", "over\\rwritten\\nforged"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("not UTF-8: \udcff", "not UTF-8: \\udcff"),
+    ],
+)
+def test_what_could_command_a_terminal_is_made_visible(text: str, wanted: str) -> None:
+    assert shown(text) == wanted
+
+
+FORGED = (
+    r"""printf '{"code": "build-failed", "message": "\\u001b[2Jm\\nerror: forged", "details": ["\\u001b[1md"],"""
+    r""" "hint": "\\u001b[5mh"}' > $CCSTORE_REPORT; exit 1"""
+)
+
+
+def test_a_report_and_a_log_cannot_command_the_terminal(small: Project) -> None:
+    small.script("forger", r"printf 'line\033[31m\r\n'", FORGED)
+    found = small.shell.run("realize", "forger", "--verbose", status=3)
+    assert "forger> line\\x1b[31m" in found.stderr
+    assert "error: forger: \\x1b[2Jm\\nerror: forged [build-failed]" in found.stderr
+    assert "  | \\x1b[1md" in found.stderr
+    assert "  next: \\x1b[5mh" in found.stderr
+    assert "\x1b" not in found.stderr
+
+
+def test_a_log_is_shown_harmless_on_a_terminal_and_as_it_is_elsewhere(small: Project) -> None:
+    small.script("red", r"printf 'a\033[31m\nb\033'; echo > /out/out")
+    small.shell.run("realize", "red")
+    assert small.shell.run("log", "red").stdout == "a\x1b[31m\nb\x1b"
+    ours, theirs = pty.openpty()
+    command = [*small.shell.program, "log", "red"]
+    environment = {**os.environ, "CCSTORE_STORE": str(small.shell.store), **small.shell.environment}
+    subprocess.run(command, cwd=small.root, stdout=theirs, env=environment, check=True)
+    os.close(theirs)
+    assert os.read(ours, 1000) == b"a\\x1b[31m\r\nb\\x1b\r\n"
+    os.close(ours)
