@@ -166,7 +166,7 @@ def _verdict(label: str, wanted: Sha256, tried: list[_Tried]) -> CcError:
             return CcError(
                 "hash-mismatch",
                 f"{label}: what {each.url} serves is not what the recipe pins ({each.failure.reason})",
-                hint="if the file was to change, pin its new hash (`ccstore lock` does for packages); else ask elsewhere",
+                hint=f"`ccstore lock {label.partition('.')[0]}` if it was to change, else check the recipe's sha256",
                 details=(f"wanted {wanted.sri}", *((f"got    {got.sri}",) if got else ()), *reasons),
             )
     kinds = {each.failure.kind for each in tried}
