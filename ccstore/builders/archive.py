@@ -36,6 +36,7 @@ _REFUSED = {
 _ZEROS = bytes(BLOCK)
 _SPACES = 8 * b" "
 _MAX_NAME = 4096  # bytes, Linux' PATH_MAX
+_MAX_PART = 255  # bytes between two slashes, Linux' NAME_MAX
 _MAX_PAX = 1 << 20
 _MAX_PADDING = 1 << 20  # tar fills its last record with zeros; records are 10 KiB unless told otherwise
 _PAX_NAMES = frozenset({b"path", b"linkpath", b"size"})
@@ -115,6 +116,7 @@ class _Headers:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._extra: dict[bytes, bytes] = {}
+        self._has_pax = False
 
     def next(self) -> Member | None:
         while True:
@@ -139,7 +141,7 @@ class _Headers:
             raise ArchiveRefused(_text(block[:100]), "has a header of an unknown format")
 
     def _member(self, block: bytes, kind: str) -> Member:
-        extra, self._extra = self._extra, {}
+        extra, self._extra, self._has_pax = self._extra, {}, False
         name = extra.get(b"path") or _name(block)
         size = _decimal(extra[b"size"], name) if b"size" in extra else _number(block, 124, 12)
         path = normalise(name)
@@ -164,6 +166,9 @@ class _Headers:
             key = b"path" if type_flag == b"L" else b"linkpath"
             self._add(key, self._body(block, _MAX_NAME + 1).rstrip(b"\0"))
         elif type_flag in (b"x", b"g"):
+            if type_flag == b"x" and self._has_pax:  # to GNU tar the last one counts, to others all do
+                raise ArchiveRefused(_name(block), "an entry is given two pax headers")
+            self._has_pax = self._has_pax or type_flag == b"x"
             for key, value in _pax_records(self._body(block, _MAX_PAX)):
                 if key in _PAX_NAMES and type_flag == b"g":
                     raise ArchiveRefused(b"", f"a global pax header sets {printable(key)!r}")
@@ -234,7 +239,7 @@ def _pax_records(body: bytes) -> Iterator[tuple[bytes, bytes]]:
         end = int(length) if length.isdigit() and len(length) < 8 else 0
         record = body[len(length) + 1 : end]
         key, equals, value = record.partition(b"=")
-        if not space or not equals or not key or record[-1:] != b"\n":
+        if not space or not equals or not key or record[-1:] != b"\n" or end > len(body):
             raise ArchiveRefused(b"", f"a pax header is malformed at {printable(body[:40])!r}")
         if key in _PAX_NAMES:
             yield key, value[:-1]
@@ -247,17 +252,24 @@ class TreeCheck:
     """Judges the entries of one archive, one after another, as a tree that grows.
 
     `absolute_links` lets symbolic links start with a slash: in a root file system they are resolved in the
-    sandbox's root, in a source tree they would leave it. `max_bytes` counts the bodies of all files.
+    sandbox's root, in a source tree they would leave it. `max_bytes` counts the bodies of all files. `strip` is how
+    many folders at the top whoever unpacks the archive takes away: a link may not lead into those.
     """
 
     def __init__(
-        self, *, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES, absolute_links: bool = False
+        self,
+        *,
+        max_entries: int = MAX_ENTRIES,
+        max_bytes: int = MAX_BYTES,
+        absolute_links: bool = False,
+        strip: int = 0,
     ) -> None:
         self._max_entries = max_entries
         self._entries_left = max_entries
         self._max_bytes = max_bytes
         self._bytes_left = max_bytes
         self._absolute_links = absolute_links
+        self._strip = strip
         self._kinds: dict[bytes, str] = {b"": DIRECTORY}
 
     def add(self, member: Member) -> None:
@@ -270,6 +282,8 @@ class TreeCheck:
             raise ArchiveRefused(member.path, f"is too large: {self._max_bytes} bytes in all are allowed")
         if len(member.path) > _MAX_NAME:
             raise ArchiveRefused(member.path, f"has a name of more than {_MAX_NAME} bytes")
+        if len(member.path) > _MAX_PART and max(map(len, member.path.split(b"/"))) > _MAX_PART:
+            raise ArchiveRefused(member.path, f"has a part of more than {_MAX_PART} bytes in its name")
         self._check_parents(member.path)
         self._check_kind(member)
         if member.kind is SYMLINK:
@@ -311,5 +325,5 @@ class TreeCheck:
         if parts[:ups].count(b"..") != ups:
             reason = f"is a link that goes down and up again: {printable(target)!r}"
             raise ArchiveRefused(member.path, reason)
-        if ups > member.path.count(b"/"):
+        if ups > member.path.count(b"/") - self._strip:
             raise ArchiveRefused(member.path, f"is a link out of the tree, to {printable(target)!r}")

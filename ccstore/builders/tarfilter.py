@@ -1,6 +1,6 @@
 """A filter between a decompressor and tar: lets an archive through until the first entry that is not safe.
 
-    xz -dc archive.tar.xz | python3 tarfilter.py [--max-entries N] [--max-bytes N] | tar -x
+    xz -dc archive.tar.xz | python3 tarfilter.py [--max-entries N] [--max-bytes N] [--strip N] | tar -x
 
 Every header is judged before any of its bytes is passed on, so tar never sees a refused entry. Exit status: 0
 all went through, 1 an entry was refused (`$CCSTORE_REPORT`, if set, says which and why; stderr too), 2 tar
@@ -109,11 +109,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="passes a tar archive on until its first unsafe entry")
     parser.add_argument("--max-entries", type=int, default=archive.MAX_ENTRIES)
     parser.add_argument("--max-bytes", type=int, default=archive.MAX_BYTES)
+    parser.add_argument("--strip", type=int, default=0)
     options = parser.parse_args()
     for pipe in (0, 1):
         with contextlib.suppress(OSError):  # not a pipe, or the user's pipes are many: slower, no more
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CHUNK)
-    check = archive.TreeCheck(max_entries=options.max_entries, max_bytes=options.max_bytes)
+    check = archive.TreeCheck(
+        max_entries=options.max_entries, max_bytes=options.max_bytes, strip=options.strip
+    )
     try:
         pass_archive(0, 1, check)
     except archive.ArchiveRefused as refused:

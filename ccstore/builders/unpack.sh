@@ -34,7 +34,7 @@ test -f /in/source || report archive-refused "the source is a folder, not a tarb
 
 read_source=$(decompressor)
 $read_source </in/source 2>/build/errors |
-	python3 /in/.builder/tarfilter.py 2>>/build/errors |
+	python3 /in/.builder/tarfilter.py --strip 1 2>>/build/errors |
 	tar -x -C "$top" --no-same-owner --no-same-permissions --delay-directory-restore 2>>/build/errors ||
 	report archive-refused "the source cannot be unpacked as a tar archive (read with ${read_source%% *})" \
 		"fetch it again, or see whether it is a .tar, .tar.gz, .tar.bz2, .tar.xz or .tar.zst" /build/errors

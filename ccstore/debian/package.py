@@ -155,7 +155,9 @@ def _decompressed(file: BinaryIO, prefix: str) -> Iterator[bytes]:
     file.seek(0)
     try:
         found = [each for each in ArFile(fileobj=file).getmembers() if each.name.startswith(prefix)]
-    except (ArError, ValueError) as error:
+    except (ArError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's fault, not the package's
         raise archive.ArchiveRefused(b"", f"it is no Debian package ({error})") from error
     if len(found) != 1:
         raise archive.ArchiveRefused(b"", f"it has {len(found)} members {prefix}.*, not one")

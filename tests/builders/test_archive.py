@@ -153,6 +153,11 @@ def test_absolute_links_are_for_root_trees() -> None:
     refusal(tar([symlink("usr/l", "../../../etc")]), TreeCheck(absolute_links=True))
 
 
+def test_a_name_that_no_file_can_have() -> None:
+    assert listed(tar([file("d/" + "n" * 255)]))
+    refusal(tar([file("d/" + "n" * 256)]))
+
+
 def test_same_entry_twice_is_let_through() -> None:
     assert len(listed(tar([folder("d"), file("d/x"), folder("d"), file("d/x", b"new")]))) == 4
 
@@ -219,7 +224,11 @@ def _pax(key: str, value: str) -> bytes:
         _extension(b"x", _pax("hdrcharset", "BINARY")),
         _extension(b"x", b"12 no-equals\n"),
         _extension(b"x", b"999 a=b\n"),
+        _extension(b"x", b"999 path=b\n"),
         _extension(b"x", _pax("path", "a")) * 2,
+        # GNU tar forgets the first header, so what it takes for entries would never have been judged
+        _extension(b"x", _pax("size", "512")) + _extension(b"x", _pax("mtime", "1")),
+        _extension(b"x", _pax("path", "b")) + _extension(b"g", _pax("comment", "c")) + _extension(b"x", b""),
         _extension(b"L", b"../x\0"),
         _extension(b"L", b"a\0") + _extension(b"x", _pax("path", "b")),
         _extension(b"L", b"n" * 5000),
@@ -237,6 +246,19 @@ def test_extension_for_no_entry_is_refused() -> None:
 def test_global_comment_is_let_through() -> None:
     data = _extension(b"g", _pax("comment", "0" * 40)) + tar([file("a")])
     assert [each.path for each in listed(data)] == [b"a"]
+
+
+def test_each_entry_may_have_a_pax_header() -> None:
+    one = _extension(b"x", _pax("path", "b")) + tar([file("a")])[:1024]
+    assert [each.path for each in listed(one + one + bytes(1024))] == [b"b", b"b"]
+
+
+def test_no_link_leads_into_the_folders_that_are_stripped() -> None:
+    inside = [symlink("top/l", "a"), symlink("top/d/l", "../a"), symlink("top/d/e/l", "../..")]
+    assert len(listed(tar(inside), TreeCheck(strip=1))) == 3
+    for link in (symlink("top/l", ".."), symlink("top/l", "../top/a"), symlink("top/d/l", "../../a")):
+        assert listed(tar([link]))
+        assert "out of the tree" in refusal(tar([link]), TreeCheck(strip=1)).reason
 
 
 def test_empty_name() -> None:

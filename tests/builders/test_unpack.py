@@ -14,6 +14,7 @@ import pytest
 import zstandard
 
 from tests.builders.conftest import Built, Step
+from tests.builders.tars import folder, symlink, tar
 
 COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "plain": bytes,
@@ -85,6 +86,13 @@ def test_the_filter_explains_what_it_refuses(unpack: Step, tmp_path: Path) -> No
     built = unpacked(unpack, tmp_path, lzma.compress(tarball(("linux/../../etc/passwd", b""))))
     assert built.report["code"] == "archive-refused"
     assert "linux/../../etc/passwd" in built.report["message"]
+
+
+def test_a_link_out_of_what_was_the_top_folder(unpack: Step, tmp_path: Path) -> None:
+    data = tar([folder("linux/"), symlink("linux/up", "../other")])
+    built = unpacked(unpack, tmp_path, data)
+    assert built.report["code"] == "archive-refused"
+    assert "linux/up" in built.report["message"]
 
 
 def test_a_folder_is_no_tarball(unpack: Step, tmp_path: Path) -> None:

@@ -142,6 +142,7 @@ def _nothing_left(tmp_path: Path) -> None:
         deb("p", [file("./f")]) + ar({"data.tar.xz": b""})[8:],
         deb("p", [file("./f")]).replace(b"\xfd7zXZ", b"\xfd7zXY"),
         deb("other", [file("./f")]),
+        ar({"debian-binary": b"2.0\n"}).replace(b"4         `", b"-5        `"),
     ],
 )
 def test_damaged_package_is_refused(tmp_path: Path, data: bytes) -> None:
