@@ -155,7 +155,9 @@ class _Collection:
         if self._options.keep_inputs:
             live |= {facts[each].base for each in needed}
         bare = [each.id for each in facts.values() if each.base in live]
-        return live, needed | closure(facts, bare)
+        kept = {each.derivation for each in needed | closure(facts, bare)}
+        # all outputs of a derivation or none: one that is not known would be built anew, and with it the others
+        return live, {each for each in facts if each.derivation in kept}
 
     def _select(self, headers: list[Header], live: set[str], measure: Measure) -> list[StorePath]:
         """Those that are dead (the oldest first) and that age and size let go."""

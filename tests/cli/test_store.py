@@ -45,6 +45,8 @@ def test_a_root_keeps_its_closure(realised: TinyProject) -> None:
     }
     assert object_names(shell) >= {"toolchain", "toolchain-gcc"}
     assert "kernel-dev" not in object_names(shell)
+    assert shell.run("plan", "kernel").stdout.startswith("present")
+    assert shell.run("plan", "kernel^dev").stdout.startswith("build    kernel  (its object was collected")
 
 
 def test_collected_inputs_are_not_missed(realised: TinyProject) -> None:
