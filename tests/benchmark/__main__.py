@@ -200,12 +200,12 @@ def _without(store: Path, *targets: str) -> None:
     subprocess.run(["rm", "-rf", str(store / "roots")], check=True)
     (store / "roots").mkdir()
     with Workspace.open(REPOSITORY, store) as work:
-        for target in targets:
-            realisation = work.realised(work.graph.find(target))
-            if realisation is None:
-                raise SystemExit(f"{target} is not realised: run `ccstore realize kernel` first")
-            (store / "realisations" / f"{realisation.id}.json").unlink()
-            _forget(store / "objects" / realisation.object.path.base)
+        known = [work.realised(work.graph.find(target)) for target in targets]
+    for target, realisation in zip(targets, known, strict=True):
+        if realisation is None:
+            raise SystemExit(f"{target} is not realised: run `ccstore realize kernel kernel^dev` first")
+        (store / "realisations" / f"{realisation.id}.json").unlink()
+        _forget(store / "objects" / realisation.object.path.base)
 
 
 def _forget(*paths: Path) -> None:
