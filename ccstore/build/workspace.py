@@ -21,11 +21,12 @@ from ccstore.build.resolve import Resolved, resolve
 from ccstore.build.runner import Runner
 from ccstore.codec.nar import nar_hash
 from ccstore.errors import CcError
-from ccstore.events import Sink, ignore
+from ccstore.events import Noted, Sink, ignore
 from ccstore.executor.sandbox import Sandbox
 from ccstore.fetch.mirrors import Mirrors
 from ccstore.model.derivation import AnyDerivation
 from ccstore.model.graph import Graph, Local, Ref
+from ccstore.model.hashes import Sha256
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.realisation import Realisation
 from ccstore.model.storepath import StorePath
@@ -53,7 +54,7 @@ class Workspace:
     user: UserConfig
     store: Store
     began: int
-    _contents: dict[Path, ObjectInfo] = field(default_factory=dict)
+    _contents: dict[Path, tuple[Sha256, int]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, project_root: Path, store_root: Path) -> Workspace:
@@ -85,15 +86,13 @@ class Workspace:
         """The NAR hash of a file or folder of the project as it is now, read once in a run."""
         if step.path not in self._contents:
             try:
-                digest, nar_size = nar_hash(step.path)
-            except FileNotFoundError as error:
-                message = f"{step.path} does not exist"
-                raise CcError("file-missing", message, where=step.where or None) from error
-            path = StorePath.of_content(step.object_name, digest)
-            self._contents[step.path] = ObjectInfo(path, digest, nar_size)
-        known = self._contents[step.path]
-        path = StorePath.of_content(step.object_name, known.nar_hash)
-        return ObjectInfo(path, known.nar_hash, known.nar_size)
+                self._contents[step.path] = nar_hash(step.path)
+            except OSError as error:
+                message = f"{step.path} cannot be read: {error.strerror}"
+                hint = "give a file or folder that is there and that you may read"
+                raise CcError("file-missing", message, where=step.where or None, hint=hint) from error
+        digest, size = self._contents[step.path]
+        return ObjectInfo(StorePath.of_content(step.object_name, digest), digest, size)
 
     def resolve(self, targets: list[Ref]) -> dict[str, Resolved]:
         return resolve(self.graph, targets, self.local_content, self.store.realisations.get)
@@ -119,8 +118,11 @@ class Workspace:
         refs = self.find(targets)
         names = {self.root_name(target): ref for target, ref in zip(targets, refs, strict=True)}
         found = self.realize_refs(refs, sink=sink, options=options or Options(), cancel=cancel, roots=names)
-        for target, ref in zip(targets, refs, strict=True):
-            self._remember(target, ref, found[ref])
+        try:
+            for target, ref in zip(targets, refs, strict=True):
+                self._remember(target, ref, found[ref])
+        except OSError as error:  # the answer is right all the same, and only the next one takes longer
+            sink(Noted(f"the answer could not be cached: {error}", warning=True))
         return found
 
     def realize_refs(

@@ -166,7 +166,7 @@ def _verdict(label: str, wanted: Sha256, tried: list[_Tried]) -> CcError:
             return CcError(
                 "hash-mismatch",
                 f"{label}: what {each.url} serves is not what the recipe pins ({each.failure.reason})",
-                hint=f"`ccstore lock {label.partition('.')[0]}` if it was to change, else check the recipe's sha256",
+                hint="check the recipe's sha256 and its source; `ccstore lock` pins Debian packages anew",
                 details=(f"wanted {wanted.sri}", *((f"got    {got.sri}",) if got else ()), *reasons),
             )
     kinds = {each.failure.kind for each in tried}
