@@ -52,6 +52,7 @@ EXIT_STATUS: dict[str, int] = {
     "disk-full": 6,
     "read-only-store": 6,
     "store-unusable": 6,
+    "store-busy": 6,
     "newer-store": 6,
     "no-userns": 6,
     "sandbox-failed": 6,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from ccstore.events import Logged, Progressed, Sink
@@ -22,11 +23,19 @@ class Writer(Protocol):
 class BuildLog:
     """Takes bytes from one build (one thread at a time) and remembers what a message about it needs."""
 
-    def __init__(self, target: str, writer: Writer, sink: Sink, expected_lines: int | None) -> None:
+    def __init__(
+        self,
+        target: str,
+        writer: Writer,
+        sink: Sink,
+        expected_lines: int | None,
+        disk_is_full: Callable[[], bool],
+    ) -> None:
         self._target = target
         self._writer = writer
         self._sink = sink
         self._expected_lines = expected_lines
+        self._disk_is_full = disk_is_full
         self._rest = b""
         self.lines = 0
         self.first_error: str | None = None
@@ -55,6 +64,6 @@ class BuildLog:
         self.tail.append(line)
         if self.first_error is None and _COMPILER_ERROR.search(line):
             self.first_error = line.strip()
-        if "No space left on device" in line:
-            self.disk_full = True
+        if "No space left on device" in line and not self.disk_full:
+            self.disk_full = self._disk_is_full()  # now: what the build wrote is removed when it has ended
         self._sink(Logged(self._target, line))

@@ -58,7 +58,9 @@ def lookup(store: str, project: str, target: str) -> str | None:
         if head != _head(*own_files()) or folder != project:
             return None
         os.lstat(f"{store}/objects/{base}")
-        os.lstat(f"{store}/roots/{root}")
+        with open(f"{store}/roots/{root}", encoding="utf-8") as file:
+            if f'"path":"{base}"' not in file.read():  # another checkout of the project has the root now
+                return None
         began = int(clock)
         return base if all(_unchanged(line, began) for line in lines if line) else None
     except (OSError, ValueError):
@@ -92,9 +94,13 @@ def record(store: str, project: str, target: str, base: str, root: str, began: i
     path = cache_path(store, project, target)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write("\n".join(lines) + "\n")
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write("\n".join(lines) + "\n")
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def clock() -> int:

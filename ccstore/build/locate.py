@@ -11,8 +11,13 @@ PROJECT_FILE = os.path.join("recipes", "ccstore.yml")
 
 
 def find_project(start: str) -> str | None:
-    """The nearest folder from `start` upward that has `recipes/ccstore.yml`."""
-    folder = os.path.abspath(start)
+    """The nearest folder from `start` upward that has `recipes/ccstore.yml`. Raises `file-missing` if it is gone."""
+    try:
+        folder = os.path.abspath(start)
+    except OSError as error:
+        raise CcError(
+            "file-missing", "the current folder was removed", hint="go to one that is there"
+        ) from error
     while not os.path.isfile(os.path.join(folder, PROJECT_FILE)):
         parent = os.path.dirname(folder)
         if parent == folder:

@@ -86,7 +86,9 @@ class _Realizer:
     async def _have(self, ref: Ref) -> Realisation:
         step = self._graph.steps[ref.step]
         outputs = await self._know(step)
-        if not self._runner.present({ref.output: outputs[ref.output]}):
+        wanted = {ref.output: outputs[ref.output]}
+        # in a thread: it may wait for a collection, and Ctrl-C must not wait with it
+        if not await self._thread(lambda: self._runner.present(wanted)):
             outputs = await self._made(step)
         return outputs[ref.output]
 
@@ -98,7 +100,8 @@ class _Realizer:
 
     async def _find_out(self, step: Step) -> Outputs:
         if isinstance(step, Local):
-            return {"out": self._local(step)[1]}
+            _, local = await self._thread(lambda: self._local(step))
+            return {"out": local}
         derivation = step.fixed if isinstance(step, Fetch) else await self._derivation(step)
         known = known_outputs(derivation, self._runner.store.realisations.get)
         return known or await self._made(step)
@@ -117,7 +120,7 @@ class _Realizer:
 
     async def _make(self, step: Step) -> Outputs:
         if isinstance(step, Local):
-            fixed, _ = self._local(step)
+            fixed, _ = await self._thread(lambda: self._local(step))
             return await self._thread(lambda: self._runner.copy(step, fixed))
         if isinstance(step, Fetch):
             async with self._downloads:
@@ -129,7 +132,7 @@ class _Realizer:
         async with self._builds:
             return await self._thread(lambda: self._runner.build(step, derivation, inputs))
 
-    async def _thread(self, work: Callable[[], Outputs]) -> Outputs:
+    async def _thread(self, work: Callable[[], T]) -> T:
         if self._runner.cancel.cancelled:
             raise CcError("interrupted", "ended before it began")
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -32,6 +32,8 @@ from ccstore.store.history import Run
 from ccstore.store.session import Session
 from ccstore.store.store import Store
 
+FULL_BELOW = 16 << 20  # bytes: what failed may have given a little back already
+FEW_INODES = 100
 Builtin = Callable[[Mapping[str, Tree], Mapping[str, str], Path, Cancel], None]
 BUILTINS: Mapping[str, Builtin] = {"debian-tree": debian_tree}
 
@@ -89,7 +91,7 @@ class Runner:
         with self._locked(step.name, fixed) as done:
             if done:
                 return done
-            info = self.session.add(step.path, step.object_name, replace=bool(self.damaged))
+            info = self.session.add(step.path, step.object_name, replace=self.damaged)
             self.damaged.discard(info.path)
             if info.nar_hash != fixed.sha256:
                 raise CcError(
@@ -152,12 +154,14 @@ class Runner:
         with self.session.staging(step.object_name) as staging:
             request = self._request(step, inputs, staging)
             with self.store.logs.writer(derivation.id) as writer:
-                log = BuildLog(step.name, writer, self.sink, last.log_lines if last else None)
+                expected = last.log_lines if last else None
+                log = BuildLog(step.name, writer, self.sink, expected, lambda: _is_full(staging))
                 result = self.executor.build(request, log.write, self.cancel)
                 log.close()
             if result.outcome != "built":
                 self._remember(step.name, derivation, started, result, log)
-                kept = self._keep(staging, derivation, result) if self.keep_failed else None
+                keep = self.keep_failed and result.outcome in ("failed", "timeout")
+                kept = self._keep(staging, derivation, result) if keep else None
                 raise build_error(step, result, log, kept)
             objects = self._register(step, derivation, inputs, request.staging, result)
         self._remember(step.name, derivation, started, result, log)
@@ -217,7 +221,7 @@ class Runner:
             if output in result.overlays:
                 base = inputs[step.overlays[output]].object.path
                 upper = result.overlays[output]
-                info = self.session.register_overlay(base, upper, name, replace=bool(self.damaged))
+                info = self.session.register_overlay(base, upper, name, replace=self.damaged)
                 self.damaged.discard(info.path)
                 objects[output] = info
             else:
@@ -225,7 +229,7 @@ class Runner:
         return objects
 
     def _register_one(self, path: Path, name: str, expected: Sha256 | None = None) -> ObjectInfo:
-        info = self.session.register(path, name, expected=expected, replace=bool(self.damaged))
+        info = self.session.register(path, name, expected=expected, replace=self.damaged)
         self.damaged.discard(info.path)
         return info
 
@@ -292,3 +296,9 @@ class Runner:
         command = result.command.replace(f"{was}/scratch", str(now)).replace(f"{was}/out", f"{now}/out")
         (kept / AGAIN).write_text(command)
         return kept
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether the disk, and not some limit of the build's own, is what ran out."""
+    free = os.statvfs(folder)
+    return free.f_bavail * free.f_frsize < FULL_BELOW or free.f_favail < FEW_INODES

@@ -8,14 +8,16 @@ import sys
 
 def main() -> None:
     """Runs the command in `sys.argv` and exits with its status."""
-    answer = _cached_answer(sys.argv[1:])
-    if answer is None:
-        from ccstore.cli.app import run
-
-        sys.exit(run(sys.argv[1:]))
     try:
-        sys.stdout.write(answer)
+        answer = _cached_answer(sys.argv[1:])
+        if answer is None:
+            from ccstore.cli.app import run
+
+            sys.exit(run(sys.argv[1:]))
+        sys.stdout.buffer.write(os.fsencode(answer))
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        os._exit(130)
     except BrokenPipeError:
         os._exit(141)  # as a shell reports a writer whose reader went away
     os._exit(0)  # nothing is open, and tearing the interpreter down takes a millisecond
@@ -28,8 +30,12 @@ def _cached_answer(argv: list[str]) -> str | None:
     if any(target.startswith("-") or "/" in target for target in argv[1:]):
         return None
     from ccstore.build import evaluation, locate
+    from ccstore.errors import CcError
 
-    project = locate.find_project(".")
+    try:
+        project = locate.find_project(".")
+    except CcError:  # the whole command line explains it
+        return None
     if project is None:
         return None
     store = locate.find_store(project, None, os.environ)

@@ -51,12 +51,13 @@ def command(full: bool, mend: bool, as_json: bool, store: str | None) -> None:
 def _recovered(store: str | None) -> Workspace:
     """The workspace; an index that cannot be used is made again from the store's files first."""
     try:
-        return open_workspace(store)
+        with open_store(store) as opened:
+            opened.database.check()
     except CcError as error:
         if error.code != "store-unusable":
             raise
         Store.recover(store_path(store)).close()
-        return open_workspace(store)
+    return open_workspace(store)
 
 
 def _show(found: list[Damage], *, as_json: bool) -> None:

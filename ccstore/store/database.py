@@ -85,6 +85,17 @@ class Database:
                         self._connection.execute(statement)
                     self._connection.execute(f"PRAGMA user_version = {number}")
 
+    def check(self) -> None:
+        """Reads every page of the index; raises `store-unusable` if one is damaged."""
+        [[result], *_] = self._rows("PRAGMA quick_check(1)")
+        if result != "ok":
+            raise CcError(
+                "store-unusable",
+                f"the store's index is damaged: {result}",
+                where=str(self._root / "index.sqlite"),
+                hint="`ccstore verify --repair` makes it again from the store's files",
+            )
+
     def close(self) -> None:
         with self._lock:
             self._connection.close()

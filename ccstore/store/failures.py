@@ -66,6 +66,13 @@ def _index_failure(root: Path, error: sqlite3.DatabaseError) -> CcError:
         return disk_full(root)
     if name.startswith("SQLITE_READONLY"):
         return read_only(root)
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return CcError(
+            "store-busy",
+            "another process holds the store's index",
+            where=str(root / "index.sqlite"),
+            hint="wait for it, or end it, and run the same command again",
+        )
     return CcError(
         "store-unusable",
         f"the store's index failed: {error} ({name or 'no SQLite code'})",

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccstore.events import Finished, Noted, Progressed, Sink, Started, ignore
-from ccstore.model.realisation import OutputId
+from ccstore.model.realisation import OutputId, Realisation
 from ccstore.model.storepath import StorePath
 from ccstore.store import files, locks, temproots
 from ccstore.store.closure import closure
@@ -110,10 +110,10 @@ class _Collection:
         measure = Measure()
         with locks.gc_exclusive(self._layout.gc_lock):
             doomed = self._choose(measure)
-            if self._options.dry_run:
-                paths = [self._layout.object(path) for path in doomed.objects]
-                return self._report(doomed, Measure().add_all(paths))
-            trash = self._move_aside(doomed)
+            trash = [] if self._options.dry_run else self._move_aside(doomed)
+        if self._options.dry_run:
+            paths = [self._layout.object(path) for path in doomed.objects]
+            return self._report(doomed, Measure().add_all(paths))
         return self._report(doomed, self._delete(trash))
 
     def _report(self, doomed: _Doomed, freed: int) -> GcReport:
@@ -128,6 +128,7 @@ class _Collection:
 
     def _choose(self, measure: Measure) -> _Doomed:
         living = temproots.living(self._layout.temproots)
+        self._index_what_a_crash_left_out()
         facts = self._store.database.facts()
         live, records = self._mark(facts, living.names)
         headers = self._store.database.objects()
@@ -146,6 +147,21 @@ class _Collection:
         doomed.rubbish = self._rubbish(living.sessions)
         doomed.logs = self._dead_logs(kept, {each.derivation for each in doomed.facts})
         return doomed
+
+    def _index_what_a_crash_left_out(self) -> None:
+        """Files are the truth: a realisation that was written and not yet indexed counts like any other."""
+        known = {f"{each}.json" for each in self._store.database.facts()}
+        new = [file for file in realisation_files(self._layout) if file.name not in known]
+        found = []
+        for file in new:
+            try:
+                realisation = Realisation.from_json(file.read_text())
+            except ValueError:
+                continue  # `_dead_records` removes it
+            if file.name == f"{realisation.id}.json":
+                found.append(realisation)
+        if found:
+            self._store.database.add_realisations(found)
 
     def _mark(self, facts: dict[OutputId, Fact], names: set[str]) -> tuple[set[str], set[OutputId]]:
         """Base names of live objects, and the realisations whose records stay."""
@@ -199,8 +215,14 @@ class _Collection:
             if staging or path.name.startswith((TRASH_PREFIX, files.UNFINISHED)):
                 found.append(path)
         for folder in (layout.partial, layout.failed, layout.evaluations):
-            found += [path for path in folder.iterdir() if self._now - path.lstat().st_mtime > LEFTOVER_AGE]
+            found += [path for path in folder.iterdir() if self._is_old(path)]
         return found
+
+    def _is_old(self, path: Path) -> bool:
+        try:
+            return self._now - path.lstat().st_mtime > LEFTOVER_AGE
+        except FileNotFoundError:  # these folders are not under the lock
+            return False
 
     def _dead_logs(self, kept: set[str], dying: set[str]) -> list[Path]:
         """A log whose derivation has no realisation is that of a failed build, or of one that runs."""
@@ -209,7 +231,7 @@ class _Collection:
             derivation = file.name.removesuffix(".zst")
             if derivation in kept:
                 continue
-            if derivation in dying or self._now - file.stat().st_mtime > LEFTOVER_AGE:
+            if derivation in dying or self._is_old(file):
                 found.append(file)
         return found
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,12 +64,12 @@ class Registration:
         name: str,
         expected: Sha256 | None = None,
         known: Mapping[bytes, bytes] | None = None,
-        replace: bool = False,
+        replace: Collection[StorePath] = (),
     ) -> ObjectInfo:
         """Registers what lies at `source`, which is gone afterwards whatever happens.
 
-        `known` is for `canonicalise`; `replace` puts it in the place of an object that is there (which is
-        damaged). Raises `hash-mismatch`, `output-invalid`, and OSError and sqlite3 errors.
+        `known` is for `canonicalise`; an object of `replace` that is there is damaged, and gives its place to
+        the new one. Raises `hash-mismatch`, `output-invalid`, and OSError and sqlite3 errors.
         """
         with self._adopted(source) as adopted:
             self._fault("adopt")
@@ -83,7 +83,7 @@ class Registration:
             self._fault("protect")
             with locks.removable(self._layout.locks / f"object-{path.base}"):
                 self._fault("lock")
-                if replace or not self._registered(path):
+                if path in replace or not self._registered(path):
                     self._place(adopted, manifest.Header(info, int(time.time())), scan.records)
         return info
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -75,12 +75,12 @@ class Session:
         name: str,
         *,
         expected: Sha256 | None = None,
-        replace: bool = False,
+        replace: Collection[StorePath] = (),
         fault: Fault = no_fault,
     ) -> ObjectInfo:
         """Makes the file or tree at `path`, which lies in a staging folder, an object; it is moved, not copied.
 
-        `expected` is the NAR hash that it must have; `replace` puts it in the place of a damaged object.
+        `expected` is the NAR hash that it must have; objects of `replace` are damaged and give their place to it.
         Afterwards nothing is at `path`, and the object is protected. Raises `output-missing`,
         `output-invalid`, `hash-mismatch`, `name-invalid`.
         """
@@ -89,7 +89,13 @@ class Session:
             return self._registration(fault).run(path, name, expected, replace=replace)
 
     def register_overlay(
-        self, base: StorePath, upper: Path, name: str, *, replace: bool = False, fault: Fault = no_fault
+        self,
+        base: StorePath,
+        upper: Path,
+        name: str,
+        *,
+        replace: Collection[StorePath] = (),
+        fault: Fault = no_fault,
     ) -> ObjectInfo:
         """Makes the object that the overlayfs upper folder `upper` over the object `base` shows.
 
@@ -103,7 +109,7 @@ class Session:
             return self._registration(fault).run(upper, name, known=known, replace=replace)
 
     def add(
-        self, source: Path, name: str, *, expected: Sha256 | None = None, replace: bool = False
+        self, source: Path, name: str, *, expected: Sha256 | None = None, replace: Collection[StorePath] = ()
     ) -> ObjectInfo:
         """Copies a file or tree from anywhere into the store. Raises as `register`, and `file-missing`."""
         with self.staging(name) as staging:

@@ -212,5 +212,7 @@ def _roots(store: Store) -> Iterator[Damage]:
         except CcError as error:
             yield Damage("root", file, error.message)
             continue
+        except FileNotFoundError:  # removed meanwhile
+            continue
         if not store.objects.has(root.path):
             yield Damage("root", file, f"its object {root.path.base} is not there", root.path)

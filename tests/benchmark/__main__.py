@@ -172,7 +172,7 @@ mount --rbind /dev "$root/dev"
 cp "$config" "$build/.config"
 export PATH=/usr/bin LC_ALL=C.UTF-8 KBUILD_BUILD_USER=ccstore KBUILD_BUILD_HOST=ccstore KBUILD_BUILD_VERSION=1
 export KBUILD_BUILD_TIMESTAMP="Thu Jan  1 00:00:01 UTC 1970"
-exec chroot "$root" make -C /in/tree O=/build -j"$(nproc)" LOCALVERSION= vmlinux bzImage headers_install
+exec /usr/sbin/chroot "$root" make -C /in/tree O=/build -j"$(nproc)" LOCALVERSION= vmlinux bzImage headers_install
 """
 
 

@@ -36,7 +36,7 @@ def case(tmp_path: Path) -> Case:
     case = Case(tmp_path / "store", tmp_path / "project", tmp_path / "project/kernel/a.config")
     write(case.fragment, "CONFIG_A=y\n")
     write(case.store / "objects" / BASE, "")
-    write(case.store / "roots/p/kernel", "")
+    write(case.store / "roots/p/kernel", f'{{"path":"{BASE}"}}')
     case.record(_later())
     return case
 
@@ -70,6 +70,7 @@ CHANGES: dict[str, Callable[[Case], object]] = {
     "a file went": lambda case: case.fragment.unlink(),
     "the object went": lambda case: (case.store / "objects" / BASE).unlink(),
     "the root went": lambda case: (case.store / "roots/p/kernel").unlink(),
+    "the root names another": lambda case: write(case.store / "roots/p/kernel", '{"path":"1-kernel"}'),
     "a folder in a file's place": lambda case: _fold(case.fragment),
     "rubbish in the cache": lambda case: [
         each.write_bytes(b"\xff\x00 rubbish\n") for each in (case.store / "evaluations").iterdir()

@@ -24,7 +24,10 @@ class Nowhere:
 def explained(report: Mapping[str, Any]) -> CcError:
     step = Build("step", "step", ("true",), None)
     return build_error(
-        step, BuildResult("failed", 1, 0.0, report), BuildLog("step", Nowhere(), ignore, None), None
+        step,
+        BuildResult("failed", 1, 0.0, report),
+        BuildLog("step", Nowhere(), ignore, None, lambda: False),
+        None,
     )
 
 
@@ -57,10 +60,18 @@ def test_details_without_end() -> None:
 
 
 def test_long_lines_without_an_error_cost_no_more_than_their_length() -> None:
-    log = BuildLog("step", Nowhere(), ignore, None)
+    log = BuildLog("step", Nowhere(), ignore, None, lambda: False)
     start = time.process_time()
     for _ in range(500):
         log.write(b"x" * 3999 + b"\n")
     log.write(b"In file a.h: src/b.c:3:4: error: wrong\n")
     assert log.first_error == "In file a.h: src/b.c:3:4: error: wrong"
     assert time.process_time() - start < 5  # the length squared takes eight times as long
+
+
+@pytest.mark.parametrize(("full", "code"), [(True, "disk-full"), (False, "build-failed")])
+def test_only_a_disk_that_is_full_is_called_so(full: bool, code: str) -> None:
+    log = BuildLog("step", Nowhere(), ignore, None, lambda: full)
+    log.write(b"cp: /dev/shm/x: No space left on device\n")
+    step = Build("step", "step", ("true",), None)
+    assert build_error(step, BuildResult("failed", 1, 0.0), log, None).code == code

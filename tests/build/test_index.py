@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ccstore.store.store import Store
-from tests.conftest import Shell, write
+from tests.conftest import CCSTORE, Shell, write
 
 
 def _project(root: Path) -> Shell:
@@ -43,3 +43,27 @@ def test_a_folder_that_went_missing_comes_back(tmp_path: Path) -> None:
     (shell.store / "temproots").rmdir()
     (shell.store / "history").rmdir()
     shell.realize("note")
+
+
+def test_repair_makes_an_index_with_damaged_pages_again(tmp_path: Path) -> None:
+    """Opening reads the first page only."""
+    shell = _project(tmp_path)
+    [note] = shell.realize("note")
+    index = shell.store / "index.sqlite"
+    data = bytearray(index.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    index.write_bytes(data)
+    shell.run("verify", status=6)
+    shell.run("verify", "--repair")
+    assert shell.path("note") == note
+
+
+def test_a_folder_that_is_gone_is_an_error_like_any_other(tmp_path: Path) -> None:
+    shell = _project(tmp_path / "project")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    found = Shell(gone, shell.store, program=("sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", str(CCSTORE))).run(
+        "path", "note", status=2
+    )
+    assert "Traceback" not in found.stderr
+    assert "[file-missing]" in found.stderr

@@ -284,3 +284,13 @@ def test_processes_beside_a_collector(store: Store, tmp_path: Path) -> None:
     gc.collect(store)
     assert {each.path.name for each in store.objects.all()} >= {"shared-5"}
     assert verify.verify(store, full=True) == []
+
+
+def test_a_realisation_that_a_crash_kept_out_of_the_index_is_kept(store: Store) -> None:
+    """Its file comes first; whoever is killed before the index has it leaves this."""
+    *needed, _ = chain(store)
+    store.database.remove([], [needed[-1].id])
+    gc.collect(store)
+    assert store.realisations.get(needed[-1].id) == needed[-1]
+    assert all(store.objects.has(each.object.path) for each in needed)
+    assert store.realisations.of_object(needed[-1].object.path) == [needed[-1]]

@@ -213,7 +213,7 @@ def test_a_damaged_object_can_be_replaced(store: Store) -> None:
         register(session)
         assert verify.verify(store, full=False) != []
         with session.staging("s") as staging:
-            session.register(make_tree(staging / "out"), "sample", replace=True)
+            session.register(make_tree(staging / "out"), "sample", replace={info.path})
     assert verify.verify(store, full=True) == []
     assert listing(store.layout.objects) == [info.path.base]
 
