@@ -7,6 +7,7 @@
     <object base name> <root name>
     <when the evaluation began, in nanoseconds>
     <kind> <inode> <size> <mtime ns> <ctime ns> <XXH3-128 or -> <path>     one line for each file or folder
+    end                                                     without it lines may be lost: no answer
 
 Reading one takes some lstat calls and nothing that is slow to import: no SQLite, YAML or pydantic. A file counts
 as unchanged when inode, size, mtime and ctime are the same *and* it was last changed well before the evaluation
@@ -24,6 +25,7 @@ from binascii import crc32
 
 VERSION = "ccstore-evaluation 1"
 FOLDER = "evaluations"
+END = "end"
 KERNEL_TICK = 20_000_000  # nanoseconds; Linux stamps files with the time of its last tick
 COARSEST_TICK = 2_000_000_000  # nanoseconds; FAT counts in two seconds, NFS and ext3 in one
 
@@ -53,9 +55,9 @@ def lookup(store: str, project: str, target: str) -> str | None:
     """The object's base name if nothing that the last evaluation read has changed and it is still rooted."""
     try:
         with open(cache_path(store, project, target), encoding="utf-8", errors="surrogateescape") as file:
-            head, folder, answer, clock, *lines = file.read().split("\n")
+            head, folder, answer, clock, *lines, end, _ = file.read().split("\n")
         base, root = answer.split(" ", 1)
-        if head != _head(*own_files()) or folder != project:
+        if head != _head(*own_files()) or folder != project or end != END:
             return None
         os.lstat(f"{store}/objects/{base}")
         with open(f"{store}/roots/{root}", encoding="utf-8") as file:
@@ -96,7 +98,7 @@ def record(store: str, project: str, target: str, base: str, root: str, began: i
     temporary = f"{path}.{os.getpid()}"
     try:
         with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write("\n".join(lines) + "\n")
+            file.write("\n".join([*lines, END, ""]))
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

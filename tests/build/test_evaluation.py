@@ -72,6 +72,10 @@ CHANGES: dict[str, Callable[[Case], object]] = {
     "the root went": lambda case: (case.store / "roots/p/kernel").unlink(),
     "the root names another": lambda case: write(case.store / "roots/p/kernel", '{"path":"1-kernel"}'),
     "a folder in a file's place": lambda case: _fold(case.fragment),
+    "a cache cut short at a line": lambda case: [
+        each.write_text("".join(each.read_text().splitlines(keepends=True)[:-2]))
+        for each in (case.store / "evaluations").iterdir()
+    ],
     "rubbish in the cache": lambda case: [
         each.write_bytes(b"\xff\x00 rubbish\n") for each in (case.store / "evaluations").iterdir()
     ],
