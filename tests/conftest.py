@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -24,6 +25,11 @@ from ccstore.store.store import Store
 REPOSITORY = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
 CCSTORE = Path(sys.executable).parent / "ccstore"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # a job in the background begins with SIGINT ignored, and so would every command that a test interrupts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
