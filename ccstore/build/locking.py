@@ -56,7 +56,13 @@ def lock(project: Project, name: str, store: Store, sink: Sink, cancel: Cancel) 
             env={key: os.environ[key] for key in PROXIES if key in os.environ},
         )
     changed = diff(_old_packages(spec), new.packages)
-    write_lock(spec.lock.path, new)
+    try:
+        write_lock(spec.lock.path, new)
+    except OSError as error:
+        message = f"the lock cannot be written: {error.strerror}"
+        raise CcError(
+            "usage", message, where=str(spec.lock.path), hint="make its folder writable, with room in it"
+        ) from error
     sink(Finished(target, "fetch", time.monotonic() - began))
     return changed
 

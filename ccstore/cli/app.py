@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -69,11 +70,13 @@ def run(argv: list[str]) -> int:
     except (KeyboardInterrupt, click.exceptions.Abort):
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit as error:
+        if error.code != 1:
+            raise
+        _drop_output()  # so click ends when the reader of stdout went away
         return 141
     except Exception as error:
-        return _internal(error, debug="--debug" in argv)
+        return unexpected(error, debug="--debug" in argv)
     return 0
 
 
@@ -100,9 +103,21 @@ def _usage_error(error: click.ClickException) -> CcError:
     return CcError("usage", error.format_message(), hint=hint)
 
 
-def _internal(error: Exception, *, debug: bool) -> int:
+def _drop_output() -> None:
+    """Whatever is still to be written to stdout goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def unexpected(error: Exception, *, debug: bool) -> int:
+    """Shows what nobody foresaw, and gives the exit status; stdout on a full disk is the user's to mend."""
     if debug:
         traceback.print_exc()
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        _drop_output()
+        where = str(error.filename) if error.filename else "the output"
+        full = CcError("disk-full", "no space left to write to", where=where, hint="free some space there")
+        show_error(full)
+        return full.exit_status
     show_error(
         CcError(
             "internal",

@@ -25,8 +25,9 @@ def command(path: str, store_path: bool, name: str | None) -> None:
     here = Path(path)
     try:
         digest, _ = nar_hash(here)
-    except FileNotFoundError as error:
-        raise CcError("file-missing", f"{path} does not exist", hint="give a file or a folder") from error
+    except OSError as error:
+        message = f"{error.filename or path} cannot be read: {error.strerror}"
+        raise CcError("file-missing", message, hint="give a file or folder that you may read") from error
     if not store_path:
         click.echo(digest.sri)
         return

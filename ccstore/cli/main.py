@@ -20,13 +20,19 @@ def main() -> None:
         os._exit(130)
     except BrokenPipeError:
         os._exit(141)  # as a shell reports a writer whose reader went away
+    except OSError as error:
+        from ccstore.cli.app import unexpected
+
+        os._exit(unexpected(error, debug=False))
     os._exit(0)  # nothing is open, and tearing the interpreter down takes a millisecond
 
 
 def _cached_answer(argv: list[str]) -> str | None:
-    """What `realize`, `path` and `plan` print when nothing changed; None for every other command line."""
-    if len(argv) < 2 or argv[0] not in ("realize", "path", "plan"):
+    """What `realize` and `path` print when nothing changed; None for every other command line."""
+    if len(argv) < 2 or argv[0] not in ("realize", "path"):
         return None
+    if argv[0] == "path" and len(argv) > 2:
+        return None  # it wants one target
     if any(target.startswith("-") or "/" in target for target in argv[1:]):
         return None
     from ccstore.build import evaluation, locate
@@ -44,6 +50,5 @@ def _cached_answer(argv: list[str]) -> str | None:
         base = evaluation.lookup(store, project, target)
         if base is None:
             return None
-        path = f"{store}/objects/{base}"
-        lines.append(f"present  {target}  {path}\n" if argv[0] == "plan" else f"{path}\n")
+        lines.append(f"{store}/objects/{base}\n")
     return "".join(lines)

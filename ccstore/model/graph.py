@@ -118,8 +118,8 @@ class Graph:
     def find(self, target: str) -> Ref:
         """The output that TARGET (`recipe`, `recipe.step`, either with `^output`) means."""
         name, _, output = target.partition("^")
-        step = self.steps.get(self.aliases.get(name, name))
-        if step is None:
+        step = None if name.startswith(".") else self.steps.get(self.aliases.get(name, name))
+        if step is None:  # the steps of files, `./kernel/config/base.config`, are no targets
             raise CcError("recipe-unknown", f"there is no target {name!r}", hint=self._suggestion(name))
         outputs = step.outputs if isinstance(step, Build) else ("out",)
         if (output or "out") not in outputs:
@@ -133,7 +133,7 @@ class Graph:
     def _suggestion(self, name: str) -> str:
         import difflib
 
-        known = sorted({*self.steps, *self.aliases})
+        known = sorted(each for each in {*self.steps, *self.aliases} if each[0] != ".")
         close = difflib.get_close_matches(name, known, 3)
         return f"did you mean {' or '.join(close)}?" if close else "`ccstore list` shows what there is"
 

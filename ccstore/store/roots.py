@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -106,7 +107,11 @@ class Roots:
 
     def list(self) -> list[Root]:
         """All roots by name. Raises `store-unusable` if one cannot be read: what it kept is not known then."""
-        return [read(file) for file in root_files(self._layout.roots)]
+        found: list[Root] = []
+        for file in root_files(self._layout.roots):
+            with contextlib.suppress(FileNotFoundError):  # removed just now
+                found.append(read(file))
+        return found
 
 
 def root_files(folder: Path) -> list[Path]:
