@@ -41,8 +41,9 @@ def lower_kernel(draft: Draft, recipe: Recipe, spec: KernelRecipe) -> None:
 def download(recipe: Recipe, step: str, spec: Download, where: str, *, executable: bool = False) -> Fetch:
     """A flat fetch; `step` is `<recipe>` or `<recipe>.<step>`."""
     name = object_name(step.replace(".", "-", 1))
-    # the mode is part of the content and not of a flat hash, so it has to show in the identity some other way
-    fixed = FixedOutput(f"{name}-executable" if executable else name, "flat", spec.sha256)
+    # the mode is part of the content and not of a flat hash, so it has to show in the identity some other way; no
+    # recipe, step or package has a name with _
+    fixed = FixedOutput(f"{name}_executable" if executable else name, "flat", spec.sha256)
     return Fetch(step, fixed, UrlSource(tuple(spec.url), spec.size, executable, spec.stall_timeout), where)
 
 

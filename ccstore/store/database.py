@@ -44,31 +44,38 @@ def migrations() -> list[str]:
 
 
 class Database:
-    """The open index at `file`, below the store `root`. Raises `newer-store`, and as `explained` does."""
+    """The open index at `file`, below the store `root`; `new` makes it first.
 
-    def __init__(self, root: Path, file: Path, *, writable: bool) -> None:
+    Raises `newer-store`, and as `explained` does: also `store-unusable` for a file that is cut to nothing, which
+    SQLite would take for a database without tables, and a collection for a store in which everything is dead.
+    """
+
+    def __init__(self, root: Path, file: Path, *, writable: bool, new: bool = False) -> None:
         self._root = root
         self._lock = threading.RLock()
+        mode = "rwc" if new else "rw" if writable else "ro"
         with explained(root):
             self._connection = sqlite3.connect(
-                f"{file.absolute().as_uri()}?mode={'rwc' if writable else 'ro'}",
+                f"{file.absolute().as_uri()}?mode={mode}",
                 uri=True,
                 timeout=_BUSY_SECONDS,
                 isolation_level=None,
                 check_same_thread=False,
             )
             try:
-                self._set_up(writable)
+                self._set_up(writable, new)
             except BaseException:
                 self._connection.close()
                 raise
 
-    def _set_up(self, writable: bool) -> None:
+    def _set_up(self, writable: bool, new: bool) -> None:
         self._connection.execute("PRAGMA foreign_keys = ON")
         self._connection.execute("PRAGMA synchronous = FULL")
         if writable:
             self._connection.execute("PRAGMA journal_mode = TRUNCATE")
         steps = migrations()
+        if not new and self._version() == 0:
+            raise sqlite3.DatabaseError("it has lost its content")
         if self._version() > len(steps):
             raise newer_store(self._root, f"its index has schema {self._version()}, this is {len(steps)}")
         if writable and self._version() < len(steps):

@@ -105,7 +105,7 @@ def _open_without_index(layout: Layout) -> Store:
     """The index is filled under another name, so that nobody takes half an index for the whole."""
     temporary = layout.index.with_name(files.unique(files.UNFINISHED))
     try:
-        database = Database(layout.root, temporary, writable=True)
+        database = Database(layout.root, temporary, writable=True, new=True)
         try:
             rebuild(layout, database)
         finally:

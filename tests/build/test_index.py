@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from ccstore.store.store import Store
 from tests.conftest import CCSTORE, Shell, write
 
@@ -67,3 +69,16 @@ def test_a_folder_that_is_gone_is_an_error_like_any_other(tmp_path: Path) -> Non
     )
     assert "Traceback" not in found.stderr
     assert "[file-missing]" in found.stderr
+
+
+@pytest.mark.parametrize("left", [b"", b"x"])
+def test_an_index_that_was_cut_to_nothing_is_not_an_empty_store(tmp_path: Path, left: bytes) -> None:
+    """SQLite opens it without complaint, and `gc` would find every object dead."""
+    shell = _project(tmp_path)
+    [note] = shell.realize("note")
+    (shell.store / "index.sqlite").write_bytes(left)
+    for verb in ("gc", "verify", "list"):
+        assert "[store-unusable]" in shell.run(verb, status=6).stderr
+    shell.run("verify", "--repair")
+    assert shell.path("note") == note
+    shell.run("verify")

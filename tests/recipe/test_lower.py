@@ -289,7 +289,7 @@ def test_an_executable_download_is_another_object(tmp_path: Path) -> None:
     fetch = fetch_of(sample.graph(sample.write(tmp_path)), "firmware")
     assert isinstance(fetch.source, UrlSource)
     assert fetch.source.executable
-    assert fetch.fixed.name == "firmware-executable"
+    assert fetch.fixed.name == "firmware_executable"
 
 
 def test_every_object_can_be_named(tmp_path: Path) -> None:
