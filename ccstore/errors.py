@@ -1,7 +1,7 @@
 """The one error type of ccstore.
 
 An error has a stable `code` that scripts and tests rely on, a message that says what happened and where, and a
-hint that says what to do next. The exit status follows from the code alone (README, "Exit codes").
+hint that says what to do next. The exit status follows from the code alone (README, "Commands").
 """
 
 from __future__ import annotations

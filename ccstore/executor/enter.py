@@ -1,5 +1,5 @@
 """Enters a sandbox: namespaces, mounts, exec. Stand-alone: only the standard library, run as
-`python3 -I -S enter.py FD`, where FD is open on a JSON text (see `Spec`). Sandbox policy: README, "The sandbox".
+`python3 -I -S enter.py FD`, where FD is open on a JSON text (see `Spec`). What a build sees: `layout.py`.
 
 Processes, each the child of the one before:
 

@@ -211,12 +211,6 @@ class KernelRecipe(RecipeBase):
             yield ("toolchain",), self.toolchain
 
 
-class PathInput(Model):
-    """A file or folder as an input."""
-
-    path: AnyPath = Field(description="Relative to this file.")
-
-
 class BuildInput(Model):
     """A target, or a file or folder (`path: ../guest/init`)."""
 
