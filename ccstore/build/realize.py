@@ -88,9 +88,16 @@ class _Realizer:
         outputs = await self._know(step)
         wanted = {ref.output: outputs[ref.output]}
         # in a thread: it may wait for a collection, and Ctrl-C must not wait with it
-        if not await self._thread(lambda: self._runner.present(wanted)):
+        if not await self._thread(lambda: self._here(step, wanted)):
             outputs = await self._made(step)
         return outputs[ref.output]
+
+    def _here(self, step: Step, wanted: Outputs) -> bool:
+        # what a local file is, is known without a record; `gc` follows records, and a crash can leave one unwritten
+        recorded = self._runner.store.realisations.get
+        if isinstance(step, Local) and not all(recorded(each.id) for each in wanted.values()):
+            return False
+        return self._runner.present(wanted)
 
     def _know(self, step: Step) -> asyncio.Task[Outputs]:
         return self._once("know", step, self._find_out)

@@ -82,3 +82,15 @@ def test_an_index_that_was_cut_to_nothing_is_not_an_empty_store(tmp_path: Path, 
     shell.run("verify", "--repair")
     assert shell.path("note") == note
     shell.run("verify")
+
+
+def test_a_record_that_a_crash_left_unwritten_is_written_by_the_next_run(tmp_path: Path) -> None:
+    """Without it, a collection would not know that the object is an input of anything."""
+    shell = _project(tmp_path)
+    shell.realize("note")
+    [record] = (shell.store / "realisations").iterdir()
+    text = record.read_text()
+    record.unlink()
+    write(tmp_path / "recipes/other.yml", "kind: path\npath: note.txt\n")
+    shell.realize("note")
+    assert record.read_text() == text
