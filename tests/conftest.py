@@ -32,6 +32,14 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def needs(program: str) -> pytest.MarkDecorator:
+    """Skips a test where `program` is not installed; in CI it runs all the same, and fails."""
+    absent = shutil.which(program) is None and not os.environ.get("CCSTORE_REQUIRE_TOOLS")
+    return pytest.mark.skipif(
+        absent, reason=f"{program} is not installed: .ci/run installs what the tests use"
+    )
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--accept", action="store_true", help="take over what a golden file does not say yet")
 

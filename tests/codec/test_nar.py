@@ -17,8 +17,9 @@ from ccstore.codec import nar, nar_read
 from ccstore.errors import CcError
 from ccstore.store.files import remove
 from tests.codec.trees import GOLDEN, TREES, nix
+from tests.conftest import needs
 
-needs_nix = pytest.mark.skipif(shutil.which("nix-store") is None, reason="nix is not installed here")
+needs_nix = needs("nix-store")
 
 
 def dumped(path: Path) -> bytes:

@@ -22,7 +22,8 @@ from ccstore.ports import Cancel
 
 CONTENT = os.urandom(3 << 20)
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+ABSENT = NGINX is None and not os.environ.get("CCSTORE_REQUIRE_TOOLS")  # in CI it fails instead
+pytestmark = pytest.mark.skipif(ABSENT, reason="nginx is not installed")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import signal
 import stat
 from collections.abc import Callable
@@ -21,9 +20,10 @@ from ccstore.store import gc, verify
 from ccstore.store.register import STEPS
 from ccstore.store.store import Store
 from tests.codec.trees import TREES, nix
+from tests.conftest import needs
 from tests.store.samples import listing, make_tree, ordinary, python, register
 
-needs_nix = pytest.mark.skipif(shutil.which("nix-store") is None, reason="nix is not installed here")
+needs_nix = needs("nix-store")
 
 
 def test_an_object_gets_its_canonical_form(store: Store) -> None:
