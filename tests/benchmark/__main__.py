@@ -26,7 +26,7 @@ from ccstore.build.workspace import Workspace
 from ccstore.model.graph import Build
 from tests.benchmark.measure import Command, compare
 from tests.conftest import REPOSITORY, clone_store, write
-from tests.guest import MACHINES, boot
+from tests.boots import MACHINES, boot
 
 CCSTORE = Path(sys.executable).parent / "ccstore"
 

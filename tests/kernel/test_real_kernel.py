@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, Shell, clone_store, write
-from tests.guest import MACHINES, boot
+from tests.boots import MACHINES, boot
 
 GOLDEN = Path(__file__).with_name("kernel.golden")
 PVH_ENTRY = 18  # XEN_ELFNOTE_PHYS32_ENTRY: where a PVH loader enters
