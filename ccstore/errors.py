@@ -25,6 +25,7 @@ EXIT_STATUS: dict[str, int] = {
     "lock-stale": 2,
     "lock-invalid": 2,
     "name-invalid": 2,
+    "platform-missing": 2,
     "root-unknown": 2,
     # 3: a build failed
     "build-failed": 3,
@@ -42,11 +43,15 @@ EXIT_STATUS: dict[str, int] = {
     "not-reproducible": 4,
     "signature-invalid": 4,
     "nar-invalid": 4,
+    "image-invalid": 4,
     # 5: asked for and not there
     "not-realised": 5,
     "not-found": 5,
     # 6: this host cannot
     "unreachable": 6,
+    "image-missing": 6,
+    "auth-needed": 6,
+    "no-docker": 6,
     "fetch-stalled": 6,
     "fetch-too-large": 6,
     "disk-full": 6,

@@ -9,7 +9,7 @@ from ccstore.build.workspace import Workspace
 from ccstore.cli.context import open_workspace, print_json, store_option, target_argument
 from ccstore.cli.realize import as_value
 from ccstore.model.derivation import Derivation, FixedOutput
-from ccstore.model.graph import Build, Fetch, UrlSource
+from ccstore.model.graph import Build, Fetch, OciSource, UrlSource
 
 
 @click.command("show")
@@ -76,4 +76,6 @@ def _source(here: Resolved) -> dict[str, object] | None:
     source = here.step.source
     if isinstance(source, UrlSource):
         return {"urls": list(source.urls), "size": source.size}
+    if isinstance(source, OciSource):
+        return {"image": source.reference}
     return {"git": source.url, "commit": source.commit, "paths": list(source.paths)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from ccstore.model import bencode
 from ccstore.model.hashes import Sha256
@@ -21,7 +21,9 @@ BUILTIN = "builtin:"
 # raised whenever `builtin:debian-tree` would make another tree of the same packages
 DEBIAN_TREE_REVISION = 1
 
-Method = Literal["flat", "nar"]
+# what the SHA-256 is of: the file, the NAR, or an OCI image (its manifest, its index, or the config of an image in a
+# Docker daemon); ccstore.codec.oci says which layout each of them stands for
+Method = Literal["flat", "nar", "oci"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,13 @@ def decode(data: bytes) -> AnyDerivation:
 
 
 def _fixed(value: Mapping[str, bencode.Value]) -> FixedOutput:
-    if value["type"] != "ccstore-fixed-1" or value["method"] not in ("flat", "nar"):
+    if value["type"] != "ccstore-fixed-1":
         raise ValueError(f"unknown type of derivation: {value['type']!r}")
-    method: Method = "flat" if value["method"] == "flat" else "nar"
-    return FixedOutput(str(value["name"]), method, Sha256.parse(str(value["sha256"])))
+    methods: tuple[Method, ...] = get_args(Method)
+    found = [method for method in methods if method == value["method"]]
+    if not found:
+        raise ValueError(f"unknown method of a fixed output: {value['method']!r}")
+    return FixedOutput(str(value["name"]), found[0], Sha256.parse(str(value["sha256"])))
 
 
 def _build(value: Mapping[str, bencode.Value]) -> Derivation:

@@ -43,12 +43,23 @@ class GitSource:
 
 
 @dataclass(frozen=True, slots=True)
+class OciSource:
+    """Where an image can be had: `reference` as the recipe has it (see ccstore.codec.oci.Reference).
+
+    `layout` is the folder of an `oci:` reference, resolved against the recipe's own.
+    """
+
+    reference: str
+    layout: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Fetch:
     """A download with a known hash."""
 
     name: str
     fixed: FixedOutput
-    source: UrlSource | GitSource
+    source: UrlSource | GitSource | OciSource
     where: str = ""
 
 

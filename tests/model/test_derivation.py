@@ -55,6 +55,24 @@ def test_golden_fixed_output() -> None:
     assert decode(fixed.encode()) == fixed
 
 
+def test_golden_image() -> None:
+    fixed = FixedOutput("busybox-image", "oci", TREE)
+    assert fixed.encode() == (
+        b"d6:method3:oci4:name13:busybox-image6:sha25664:" + TREE.hex.encode() + b"4:type15:ccstore-fixed-1e"
+    )
+    assert decode(fixed.encode()) == fixed
+
+
+def test_the_same_hash_of_something_else_is_another_fixed_output() -> None:
+    assert len({FixedOutput("x", method, TREE).id for method in ("flat", "nar", "oci")}) == 3
+
+
+def test_an_unknown_method_is_refused() -> None:
+    data = FixedOutput("x", "oci", TREE).encode().replace(b"3:oci", b"3:ico")
+    with pytest.raises(ValueError, match="unknown method"):
+        decode(data)
+
+
 def test_order_of_keys_and_outputs_does_not_matter() -> None:
     other = dataclasses.replace(
         KERNEL,
