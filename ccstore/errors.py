@@ -62,6 +62,16 @@ EXIT_STATUS: dict[str, int] = {
     "no-userns": 6,
     "sandbox-failed": 6,
     "tool-missing": 6,
+    # 125: `run` itself failed, not the command in the guest
+    "not-bootable": 125,
+    "boot-invalid": 125,
+    "guest-ended": 125,
+    "guest-not-ready": 125,
+    "guest-panicked": 125,
+    "guest-timeout": 125,
+    "vmm-failed": 125,
+    "vmm-missing": 125,
+    "vmm-unfit": 125,
     "interrupted": 130,
 }
 
