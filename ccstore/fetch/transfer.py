@@ -15,7 +15,7 @@ import ssl
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -42,16 +42,26 @@ Kind = Literal["refused", "transient", "stalled", "mismatch", "too-large"]
 
 
 class TransferError(Exception):
-    """Why an attempt failed. `retry_after` is what the server asked for, in seconds; `got` a wrong hash."""
+    """Why an attempt failed.
+
+    `retry_after` is what the server asked for, in seconds; `got` a wrong hash; `status` a refusing answer's.
+    """
 
     def __init__(
-        self, kind: Kind, reason: str, *, retry_after: float | None = None, got: Sha256 | None = None
+        self,
+        kind: Kind,
+        reason: str,
+        *,
+        retry_after: float | None = None,
+        got: Sha256 | None = None,
+        status: int | None = None,
     ) -> None:
         super().__init__(reason)
         self.kind = kind
         self.reason = reason
         self.retry_after = retry_after
         self.got = got
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +153,19 @@ class Line:
 
 
 @contextmanager
-def open_client(connect_timeout: float, stall_timeout: float) -> Iterator[httpx.Client]:
+def open_client(
+    connect_timeout: float,
+    stall_timeout: float,
+    *,
+    auth: httpx.Auth | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Iterator[httpx.Client]:
     """An HTTP client with the environment's proxies and certificate authorities (SSL_CERT_FILE, SSL_CERT_DIR)."""
     import httpx
 
     timeout = httpx.Timeout(stall_timeout, connect=connect_timeout)
-    with httpx.Client(verify=_trust(*map(os.environ.get, _TRUST_VARIABLES)), timeout=timeout) as client:
+    trust = _trust(*map(os.environ.get, _TRUST_VARIABLES))
+    with httpx.Client(verify=trust, timeout=timeout, auth=auth, headers=headers) as client:
         yield client
 
 
@@ -184,7 +201,7 @@ def transfer_file(url: str, partial: Partial, wanted: Wanted, meter: Meter, line
     if parts.netloc not in ("", "localhost"):
         raise TransferError("refused", f"a file: URL names a file of this host, not of {parts.netloc!r}")
     partial.restart()
-    with os.fdopen(_open_regular(unquote(parts.path)), "rb") as file:
+    with os.fdopen(open_regular(unquote(parts.path)), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         wanted.check_size(size)
         while chunk := file.read(_CHUNK):
@@ -196,7 +213,7 @@ def transfer_file(url: str, partial: Partial, wanted: Wanted, meter: Meter, line
     meter.report(partial.size, partial.size, final=True)
 
 
-def _open_regular(path: str) -> int:
+def open_regular(path: str) -> int:
     """A descriptor of the regular file at `path`; raises TransferError."""
     try:
         # without O_NONBLOCK a FIFO would be waited for
@@ -250,7 +267,7 @@ def _check_status(response: httpx.Response) -> None:
         raise TransferError(
             "transient", reason, retry_after=_retry_after(response.headers.get("Retry-After", ""))
         )
-    raise TransferError("refused", reason)
+    raise TransferError("refused", reason, status=status)
 
 
 def _retry_after(text: str) -> float | None:

@@ -72,7 +72,7 @@ def fetch_url(
         if source.size is not None and content.size >= source.size:
             content.restart()
         with open_client(patience.connect_timeout, source.stall_timeout) as client:
-            download = _Download(client, content, wanted, Meter(label, sink, patience.clock), line, patience)
+            download = Download(client, content, wanted, Meter(label, sink, patience.clock), line, patience)
             for url in _candidates(source, mirrors):
                 failure = download.get(url)
                 if failure is None:
@@ -100,8 +100,8 @@ def _candidates(source: UrlSource, mirrors: Mirrors) -> list[str]:
 
 
 @dataclass(slots=True)
-class _Download:
-    """The attempts at one file."""
+class Download:
+    """The attempts at one file, which `content` keeps."""
 
     client: httpx.Client
     content: Partial
