@@ -35,6 +35,7 @@ EXIT_STATUS: dict[str, int] = {
     "config-dropped": 3,
     "config-unknown": 3,
     "patch-failed": 3,
+    "patch-applied": 3,
     "version-mismatch": 3,
     "archive-refused": 3,
     # 4: integrity and reproducibility
@@ -72,6 +73,12 @@ EXIT_STATUS: dict[str, int] = {
     "vmm-failed": 125,
     "vmm-missing": 125,
     "vmm-unfit": 125,
+    # the agent in a guest
+    "agent-not-ready": 125,
+    "agent-timeout": 125,
+    "agent-error": 125,
+    "agent-gone": 125,
+    "agent-protocol": 125,
     "interrupted": 130,
 }
 
