@@ -19,7 +19,7 @@ else:  # inside the sandbox, where there is no ccstore
     import image_common as common
 
 JOURNAL = 4 * common.MIB  # bytes; the least that ext4 takes with blocks of 4096
-SMALLEST = 8 * common.MIB  # bytes; in a smaller one mke2fs makes no journal
+SMALLEST = 9 * common.MIB  # bytes; a journal may take half of what is free, and not less than its 4 MiB
 INODE = 256  # bytes
 RESERVED_INODES = 11  # with lost+found
 FEATURES = (
