@@ -38,6 +38,10 @@ EXIT_STATUS: dict[str, int] = {
     "patch-applied": 3,
     "version-mismatch": 3,
     "archive-refused": 3,
+    "image-too-large": 3,
+    "kernel-missing": 3,
+    "kernel-invalid": 3,
+    "kernel-unsupported": 3,
     # 4: integrity and reproducibility
     "hash-mismatch": 4,
     "object-damaged": 4,

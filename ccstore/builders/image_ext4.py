@@ -19,7 +19,7 @@ else:  # inside the sandbox, where there is no ccstore
     import image_common as common
 
 JOURNAL = 4 * common.MIB  # bytes; the least that ext4 takes with blocks of 4096
-SMALLEST = 9 * common.MIB  # bytes; a journal may take half of what is free, and not less than its 4 MiB
+SMALLEST = 10 * common.MIB  # bytes; a journal may take half of what is free, and not less than its 4 MiB
 INODE = 256  # bytes
 RESERVED_INODES = 11  # with lost+found
 FEATURES = (
@@ -29,8 +29,8 @@ FEATURES = (
 _TIMES = ("atime", "ctime", "mtime", "crtime")
 
 
-def make_ext4(root: common.Root, image: Path) -> int:
-    """Writes an ext4 file system to `image` and returns its size in bytes."""
+def make_ext4(root: common.Root, image: Path) -> None:
+    """Writes an ext4 file system to `image`, whose size is a multiple of 2 MiB."""
     inodes, size = measure(root.archive)
     identity = root.uuid_for("ext4")
     with image.open("wb") as file:
@@ -41,7 +41,6 @@ def make_ext4(root: common.Root, image: Path) -> int:
     common.in_root(root, "mke2fs", "-q", "-F", *map(str, options), image, env=_clock())
     normalise(image)
     common.tool("e2fsck", "-f", "-n", image, env=_clock())
-    return size
 
 
 def measure(archive: Path) -> tuple[int, int]:
@@ -52,7 +51,7 @@ def measure(archive: Path) -> tuple[int, int]:
     inodes = len(entries) + RESERVED_INODES + 1
     blocks = sum(common.round_up(entry.size or 1, common.BLOCK) // common.BLOCK for entry in entries)
     data = (blocks + 64) * common.BLOCK + 2 * names + inodes * INODE + JOURNAL
-    return inodes, max(SMALLEST, common.round_up(data + data // 50, common.MIB))
+    return inodes, max(SMALLEST, common.round_up(data + data // 50, 2 * common.MIB))
 
 
 def normalise(image: Path) -> None:

@@ -1,10 +1,9 @@
 """A Clear Containers image: a disk with one ext4 partition, behind the header that DAX needs on an nvdimm.
 
     0        the header; at 4096 a "pfn" info block (Linux, drivers/nvdimm/pfn.h), by which /dev/pmem0 begins at 2 MiB
-    2 MiB    the disk: GPT, partition, GPT
-    …        zeros up to a multiple of 2 MiB, to which nvdimm and DAX align
+    2 MiB    the disk: 1 MiB for a GPT, the partition, 1 MiB for the other GPT
 
-Stdlib only; runs inside the sandbox.
+Every part is a multiple of 2 MiB, which nvdimm and DAX align to. Stdlib only; runs inside the sandbox.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def make_pmem(root: common.Root, image: Path) -> None:
     image_gpt.make_disk(disk, root, image_gpt.WIDE, [("root", partition)])
     with image.open("wb") as file:
         file.write(bytes(INFO_BLOCK) + pfn_info_block())
-        file.truncate(common.round_up(HEADER + disk.stat().st_size, HEADER))
+        file.truncate(HEADER + disk.stat().st_size)
     common.copy_into(image, HEADER, disk)
 
 
