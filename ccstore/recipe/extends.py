@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from ccstore.recipe.invalid import collected, suggestion
 from ccstore.recipe.kinds import Config, KernelRecipe
+from ccstore.recipe.parts import Part
 from ccstore.recipe.project import Recipe
-from ccstore.recipe.values import LocalFile
 
 REQUIRED = ("version", "toolchain", "source", "config")
 
@@ -86,12 +86,12 @@ def _fill_config(recipe: Recipe, own: Config, parent: Config) -> Config:
     return parent.model_copy(update={"base": base, "fragments": fragments})
 
 
-def _without(recipe: Recipe, own: Config, parent: Config) -> list[LocalFile]:
-    paths = {each.path: each for each in parent.fragments}
+def _without(recipe: Recipe, own: Config, parent: Config) -> list[Part]:
+    known = {each.identity for each in parent.fragments}
     for index, each in enumerate(own.drop):
-        if each.path not in paths:
+        if each.identity not in known:
             hint = suggestion(each.label, [found.label for found in parent.fragments], "it has")
             message = f"{each.label} is not a fragment of the recipe that this one extends"
             raise recipe.document.error(message, ("config", "drop", index), hint=hint)
-    dropped = {each.path for each in own.drop}
-    return [each for each in parent.fragments if each.path not in dropped]
+    dropped = {each.identity for each in own.drop}
+    return [each for each in parent.fragments if each.identity not in dropped]

@@ -13,7 +13,11 @@ from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from ccstore.recipe import parts
+from ccstore.recipe.base import RecipeBase
 from ccstore.recipe.document import Loc
+from ccstore.recipe.guest import GuestRecipe
+from ccstore.recipe.parts import Part, Patches
 from ccstore.recipe.values import (
     AnyPath,
     Commit,
@@ -32,7 +36,6 @@ from ccstore.recipe.values import (
     OneLine,
     OutputName,
     PackageName,
-    Paths,
     RecipeName,
     Target,
     Text,
@@ -40,21 +43,6 @@ from ccstore.recipe.values import (
 )
 
 EPOCH = "`SOURCE_DATE_EPOCH` in the build, in seconds since 1970."
-
-
-class RecipeBase(Model):
-    """What every recipe may say."""
-
-    imports: list[FilePath] = Field(
-        default=[],
-        alias="import",
-        description="Other recipe files, whose recipes join this project under their own names.",
-        examples=[["../../shared/recipes/toolchain.yml"]],
-    )
-
-    def uses(self) -> Iterator[tuple[Loc, str]]:
-        """The targets that this recipe names, each with its place in the text."""
-        return iter(())
 
 
 class Download(Model):
@@ -149,16 +137,18 @@ class Config(Model):
         description="A config target of the kernel's make (a word that ends in `config`), or a file.",
         examples=["x86_64_defconfig", "../kernel/config/base"],
     )
-    fragments: list[FilePath] = Field(
+    fragments: list[Part] = Field(
         default=[],
         max_length=100,
-        description="Config fragments; a later one wins.",
-        examples=[["../kernel/config/virtio.config"]],
+        description="Config fragments, of the project or of a target; a later one wins.",
+        examples=[
+            ["../kernel/config/virtio.config", {"from": "linuxkit", "path": "kernel/6.12.x/config-x86_64"}]
+        ],
     )
-    add: list[FilePath] = Field(
+    add: list[Part] = Field(
         default=[], max_length=100, description="With `extends`: fragments to add to the other recipe's."
     )
-    drop: list[FilePath] = Field(
+    drop: list[Part] = Field(
         default=[], max_length=100, description="With `extends`: fragments of the other recipe to leave out."
     )
 
@@ -193,10 +183,15 @@ class KernelRecipe(RecipeBase):
         default="", description="What to build with: a root tree with the tools.", examples=["toolchain"]
     )
     source: Download | None = Field(default=None, description="The tarball of the source.")
-    patches: Paths = Field(
+    patches: Patches = Field(
         default=[],
-        description="Patches, or folders of them, applied in order; in a folder in the order of their names.",
-        examples=["../kernel/patches-6.1"],
+        description="Patches, or folders of them, applied in order: of the project, of a target (`path` in a git "
+        "repository or an archive), in a folder in the order of its `series` file or of their names. A patch that "
+        "is in the tree already is an error, or left out with `skip-applied`.",
+        examples=[
+            "../kernel/patches-6.1",
+            [{"from": "linuxkit", "path": "kernel/6.6.x/patches", "skip-applied": True}],
+        ],
     )
     config: Config = Field(default_factory=Config, description="The configuration.")
     modules: Flag = Field(default=False, description="Build and install modules too.", examples=["true"])
@@ -209,6 +204,9 @@ class KernelRecipe(RecipeBase):
     def uses(self) -> Iterator[tuple[Loc, str]]:
         if self.toolchain:
             yield ("toolchain",), self.toolchain
+        yield from parts.uses(self.patches, ("patches",))
+        yield from parts.uses(self.config.fragments, ("config", "fragments"))
+        yield from parts.uses(self.config.add, ("config", "add"))
 
 
 class BuildInput(Model):
@@ -294,7 +292,7 @@ class BuildRecipe(RecipeBase):
         return self
 
 
-Spec = UrlRecipe | GitRecipe | PathRecipe | DebianRecipe | KernelRecipe | BuildRecipe
+Spec = UrlRecipe | GitRecipe | PathRecipe | DebianRecipe | KernelRecipe | BuildRecipe | GuestRecipe
 AnyRecipe = Annotated[Spec, Field(discriminator="kind")]
 KINDS: dict[str, type[Spec]] = {
     "url": UrlRecipe,
@@ -303,4 +301,5 @@ KINDS: dict[str, type[Spec]] = {
     "debian": DebianRecipe,
     "kernel": KernelRecipe,
     "build": BuildRecipe,
+    "guest": GuestRecipe,
 }

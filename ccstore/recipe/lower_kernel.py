@@ -6,10 +6,15 @@ extending recipe that come out as the other recipe's are other names of those.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+
 from ccstore.model.derivation import FixedOutput
 from ccstore.model.graph import Build, Fetch, Ref, UrlSource
+from ccstore.recipe.document import Loc
 from ccstore.recipe.draft import Draft, object_name, place, target
 from ccstore.recipe.kinds import Download, KernelRecipe
+from ccstore.recipe.parts import Part, PatchPart
 from ccstore.recipe.project import Recipe
 from ccstore.recipe.scripts import scripts
 from ccstore.recipe.values import LocalFile
@@ -21,11 +26,10 @@ PYTHON = "/usr/bin/python3"
 def lower_kernel(draft: Draft, recipe: Recipe, spec: KernelRecipe) -> None:
     """Adds the steps of a kernel recipe, `spec` being it with everything that it inherits."""
     assert spec.source is not None
-    twin = f"{spec.extends}." if spec.extends else None
     name = recipe.name
 
     def named(step: str) -> str | None:
-        return twin + step if twin else None
+        return _twin(spec, step)
 
     source = draft.add_or_alias(_source(recipe, spec.source), named("source"))
     tree = draft.add_or_alias(_tree(recipe, spec, source), named("tree"))
@@ -36,6 +40,11 @@ def lower_kernel(draft: Draft, recipe: Recipe, spec: KernelRecipe) -> None:
         patched = tree
     config = draft.add_or_alias(_config(draft, recipe, spec, patched), named("config"))
     draft.add(_kernel(recipe, spec, patched, config))
+
+
+def _twin(spec: KernelRecipe, step: str) -> str | None:
+    """The same step of the recipe that this one extends."""
+    return f"{spec.extends}.{step}" if spec.extends else None
 
 
 def download(recipe: Recipe, step: str, spec: Download, where: str, *, executable: bool = False) -> Fetch:
@@ -66,15 +75,19 @@ def _tree(recipe: Recipe, spec: KernelRecipe, source: Ref) -> Build:
 
 
 def _patched(draft: Draft, recipe: Recipe, spec: KernelRecipe, tree: Ref) -> Build:
-    named = {f"patches-{index:02}": file for index, file in enumerate(spec.patches)}
+    named = {f"patches-{index:02}": part for index, part in enumerate(spec.patches)}
+    options = {name: _options(part) for name, part in named.items()}
     return Build(
         f"{recipe.name}.patched",
         f"{recipe.name}-patched",
         (PYTHON, "/in/.builder/patch.py"),
         target(spec.toolchain),
-        inputs={"tree": tree, **_refs(draft, named)},
+        inputs={"tree": tree, **_refs(draft, recipe, spec, named)},
         files=scripts("patch.py"),
-        env={"SOURCE_DATE_EPOCH": EPOCH},
+        env={
+            "OPTIONS": json.dumps({name: each for name, each in options.items() if each}, sort_keys=True),
+            "SOURCE_DATE_EPOCH": EPOCH,
+        },
         overlays={"out": "tree"},
         timeout=spec.timeout,
         labels=_labels(named),
@@ -85,17 +98,19 @@ def _patched(draft: Draft, recipe: Recipe, spec: KernelRecipe, tree: Ref) -> Bui
 def _config(draft: Draft, recipe: Recipe, spec: KernelRecipe, tree: Ref) -> Build:
     base = spec.config.base
     named = {
-        f"fragment-{index:02}-{object_name(file.path.name)}": file
-        for index, file in enumerate(spec.config.fragments)
+        f"fragment-{index:02}-{object_name(part.name)}": part
+        for index, part in enumerate(spec.config.fragments)
     }
+    inputs = {"tree": tree, **_refs(draft, recipe, spec, named)}
+    labels = _labels(named)
     if isinstance(base, LocalFile):
-        named["base"] = base
+        inputs["base"], labels["base"] = draft.local(base), base.label
     return Build(
         f"{recipe.name}.config",
         f"{recipe.name}-config",
         (PYTHON, "/in/.builder/kconfig.py"),
         target(spec.toolchain),
-        inputs={"tree": tree, **_refs(draft, named)},
+        inputs=inputs,
         files=scripts("kconfig.py"),
         env={
             "BASE": base if isinstance(base, str) else "file",
@@ -103,7 +118,7 @@ def _config(draft: Draft, recipe: Recipe, spec: KernelRecipe, tree: Ref) -> Buil
             "SOURCE_DATE_EPOCH": EPOCH,
         },
         timeout=spec.timeout,
-        labels=_labels(named),
+        labels=labels,
         where=place(recipe, "config"),
     )
 
@@ -127,9 +142,54 @@ def _kernel(recipe: Recipe, spec: KernelRecipe, tree: Ref, config: Ref) -> Build
     )
 
 
-def _refs(draft: Draft, files: dict[str, LocalFile]) -> dict[str, Ref]:
-    return {name: draft.local(file) for name, file in files.items()}
+def _refs(draft: Draft, recipe: Recipe, spec: KernelRecipe, parts: Mapping[str, Part]) -> dict[str, Ref]:
+    return {name: _ref(draft, recipe, spec, name, part) for name, part in parts.items()}
 
 
-def _labels(files: dict[str, LocalFile]) -> dict[str, str]:
-    return {name: file.label for name, file in files.items()}
+def _ref(draft: Draft, recipe: Recipe, spec: KernelRecipe, name: str, part: Part) -> Ref:
+    """Where input `name` comes from; what is only a part of a target is a step of its own, for early cut-off."""
+    if isinstance(part.path, LocalFile):
+        return draft.local(part.path)
+    assert part.from_
+    if part.path is None:
+        return target(part.from_)
+    step = object_name(f"{recipe.name}.{name}")
+    taken = Build(
+        step,
+        object_name(f"{recipe.name}-{name}"),
+        (PYTHON, "/in/.builder/part.py"),
+        target(spec.toolchain),
+        inputs={"source": target(part.from_)},
+        files=scripts("part.py", "unpack.sh", "tarfilter.py", "archive.py"),
+        env={"PART": part.path, "SOURCE_DATE_EPOCH": EPOCH},
+        timeout=spec.timeout,
+        labels={"source": part.from_},
+        where=_part_place(recipe, part),
+    )
+    return draft.add_or_alias(taken, _twin(spec, name))
+
+
+def _part_place(recipe: Recipe, part: Part) -> str:
+    """Where this recipe names the part, or its first line when it inherits that."""
+    if not isinstance(recipe.spec, KernelRecipe):
+        raise TypeError(f"{recipe.name} is no kernel")
+    lists: dict[Loc, Sequence[Part]] = {
+        ("patches",): recipe.spec.patches,
+        ("config", "fragments"): recipe.spec.config.fragments,
+        ("config", "add"): recipe.spec.config.add,
+    }
+    for loc, parts in lists.items():
+        for index, each in enumerate(parts):
+            if each is part:
+                return recipe.document.where((*loc, index))
+    return place(recipe, "kind")
+
+
+def _options(part: PatchPart) -> dict[str, str | bool]:
+    """What patch.py is to know of an input, beyond what goes without saying."""
+    options: dict[str, str | bool] = {"skip-applied": True} if part.skip_applied else {}
+    return {**options, "series": part.series} if part.series else options
+
+
+def _labels(parts: Mapping[str, Part]) -> dict[str, str]:
+    return {name: part.label for name, part in parts.items()}

@@ -116,11 +116,13 @@ def _matching(pattern: str, wanted: str) -> Any:
     return check
 
 
-def _one_or_many(value: Any) -> Any:
+def one_or_many(value: Any) -> Any:
+    """One value stands for a list of it."""
     return [value] if isinstance(value, (str, dict)) else value
 
 
-def _inside(value: str) -> str:
+def inner_path(value: str) -> str:
+    """`value`, if it stays below where it starts; raises ValueError."""
     parts = value.split("/")
     if any(part in ("", ".", "..") for part in parts) or "\n" in value:
         raise ValueError(f"should be a path without '.', '..' or a leading or double '/', not {value!r}")
@@ -133,7 +135,8 @@ def _base(info: ValidationInfo) -> Base:
     return info.context
 
 
-def _local(value: Any, info: ValidationInfo, *, folder_allowed: bool) -> LocalFile:
+def local_file(value: Any, info: ValidationInfo, *, folder_allowed: bool) -> LocalFile:
+    """The file that a recipe means by `value`; `info` has a Base as context. Raises ValueError."""
     text = _text(value)
     if not text:
         raise ValueError("should be a path, not ''")
@@ -143,11 +146,11 @@ def _local(value: Any, info: ValidationInfo, *, folder_allowed: bool) -> LocalFi
 
 
 def _file(value: Any, info: ValidationInfo) -> LocalFile:
-    return _local(value, info, folder_allowed=False)
+    return local_file(value, info, folder_allowed=False)
 
 
 def _file_or_folder(value: Any, info: ValidationInfo) -> LocalFile:
-    return _local(value, info, folder_allowed=True)
+    return local_file(value, info, folder_allowed=True)
 
 
 def _config_base(value: Any, info: ValidationInfo) -> str | LocalFile:
@@ -220,7 +223,7 @@ PackageName = Annotated[
     AfterValidator(_matching(r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name")),
     _schema("package", type="string"),
 ]
-InnerPath = Annotated[str, AfterValidator(_inside), _schema("path inside", type="string")]
+InnerPath = Annotated[str, AfterValidator(inner_path), _schema("path inside", type="string")]
 OneLine = Annotated[
     str, AfterValidator(_matching(r"[^\n\r]+", "one line of text")), _schema("text", type="string")
 ]
@@ -231,16 +234,7 @@ ConfigBase = Annotated[
 ]
 Urls = Annotated[
     list[Url],
-    BeforeValidator(_one_or_many),
+    BeforeValidator(one_or_many),
     Field(min_length=1),
     _schema("URL, or a list", anyOf=[{"type": "string"}, {"type": "array", "items": {"type": "string"}}]),
-]
-Paths = Annotated[
-    list[AnyPath],
-    BeforeValidator(_one_or_many),
-    Field(max_length=100),
-    _schema(
-        "file or folder, or a list",
-        anyOf=[{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
-    ),
 ]

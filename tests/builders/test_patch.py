@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,8 +32,8 @@ class Tree:
         self._folder = folder
         self.files = {"drivers/file.c": LINES}
 
-    def apply(self, *inputs: dict[str, str] | str) -> Built:
-        """Each input is a folder of patches, or the text of one patch."""
+    def apply(self, *inputs: dict[str, str] | str, **options: Any) -> Built:
+        """Each input is a folder of patches, or the text of one patch; `options` are those of each input."""
         tree = self._folder / "tree"
         for name, lines in self.files.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
@@ -45,8 +47,10 @@ class Tree:
                 continue
             path.mkdir()
             for name, text in content.items():
+                (path / name).parent.mkdir(exist_ok=True)
                 (path / name).write_text(text)
-        return self._step.run(paths)
+        given = {name: options for name in paths if options and name != "tree"}
+        return self._step.run(paths, {"OPTIONS": json.dumps(given)})
 
 
 @pytest.fixture
@@ -84,6 +88,44 @@ def test_a_series_decides_the_order(tree: Tree) -> None:
         }
     )
     assert content(built) == changed(3, 4)
+
+
+def test_a_series_says_how_a_patch_is_applied(tree: Tree) -> None:
+    tree.files["drivers/file.c"] = changed(9)
+    built = tree.apply(
+        {
+            "sub/p0.patch": diff("drivers/file.c", changed(9), changed(3, 9))
+            .replace("a/", "")
+            .replace("b/", ""),
+            "p2.patch": diff("top/drivers/file.c", changed(3, 9), changed(3, 4, 9)),
+            "ab.patch": diff("drivers/file.c", changed(3, 4, 9), changed(3, 4, 5, 9)),
+            "back.patch": diff("drivers/file.c", changed(3, 4, 5), changed(3, 4, 5, 9)),
+            "c#.patch": diff("c.c", [], ["c\n"]),
+            "series": "sub/p0.patch -p0\n\tp2.patch -p2 # two\nab.patch -pab\n#no.patch\nback.patch -R\nc#.patch\n",
+        }
+    )
+    assert content(built) == changed(3, 4, 5)
+    assert left(built) == ["c.c", "drivers/file.c"]
+
+
+def test_a_series_may_have_another_name(tree: Tree) -> None:
+    patches = {
+        "a.patch": diff("drivers/file.c", LINES, changed(3)),
+        "b.patch": diff("drivers/file.c", LINES, changed(4)),
+        "series": "a.patch\n",
+        "series-rt": "b.patch\n",
+    }
+    assert content(tree.apply(patches, series="series-rt")) == changed(4)
+
+
+def test_a_series_that_is_not_there(tree: Tree) -> None:
+    report = tree.apply({"a.patch": diff("drivers/file.c", LINES, changed(3))}, series="series-rt").report
+    assert (report["code"], report["message"]) == ("file-missing", "there is no series series-rt")
+
+
+def test_a_reversed_patch_may_be_in_the_tree_already(tree: Tree) -> None:
+    patches = {"a.patch": diff("drivers/file.c", LINES, changed(3)), "series": "a.patch -R\n"}
+    assert tree.apply(patches).report["code"] == "patch-applied"
 
 
 def test_inputs_apply_one_after_another_and_one_may_be_a_patch(tree: Tree) -> None:
@@ -138,9 +180,43 @@ def test_a_hunk_that_fails_is_named_with_file_line_and_reject(tree: Tree) -> Non
 )
 def test_a_patch_that_the_source_has_is_recognised(tree: Tree, text: str) -> None:
     built = tree.apply({"0001-old.patch": text})
-    assert built.report["code"] == "patch-failed"
+    assert built.report["code"] == "patch-applied"
     assert built.report["message"] == "0001-old.patch is already in the tree"
     assert "drop 0001-old.patch" in built.report["hint"]
+    assert "`skip-applied: true`" in built.report["hint"]
+
+
+def test_a_patch_that_the_source_has_is_left_out_if_the_recipe_says_so(tree: Tree) -> None:
+    old, new = diff("drivers/file.c", changed(5), LINES), diff("drivers/file.c", LINES, changed(7))
+    built = tree.apply({"0001-old.patch": old, "0002-new.patch": new}, **{"skip-applied": True})
+    assert content(built) == changed(7)
+    assert "skipped 0001-old.patch: it is already in the tree\n" in built.log
+    assert "skipped 0002" not in built.log
+    assert left(built) == ["drivers/file.c"]
+
+
+def test_leaving_out_a_patch_undoes_what_it_did_to_the_tree(tree: Tree) -> None:
+    """Its second hunk fits a second time; the first shows that it was there."""
+    tree.files = {"a.c": changed(5), "drivers/file.c": [*LINES, "new\n", *LINES, *LINES]}
+    text = diff("a.c", LINES, changed(5)) + diff(
+        "drivers/file.c", [*LINES, *LINES], [*LINES, "new\n", *LINES]
+    )
+    built = tree.apply({"0001-old.patch": text}, **{"skip-applied": True})
+    assert content(built) == tree.files["drivers/file.c"]
+    assert (built.out / "a.c").read_text() == "".join(changed(5))
+
+
+def test_a_patch_that_does_not_fit_is_not_left_out(tree: Tree) -> None:
+    text = diff("drivers/file.c", changed(6), changed(6, 7))
+    built = tree.apply({"0001-bad.patch": text}, **{"skip-applied": True})
+    assert built.report["code"] == "patch-failed"
+
+
+def test_a_patch_of_which_the_source_has_half_is_not_left_out(tree: Tree) -> None:
+    tree.files["other.c"] = LINES
+    text = diff("drivers/file.c", changed(5), LINES) + diff("other.c", LINES, changed(9))
+    built = tree.apply({"0001-half.patch": text}, **{"skip-applied": True})
+    assert built.report["code"] == "patch-failed"
 
 
 def test_a_patch_that_an_earlier_one_contains_is_recognised(tree: Tree) -> None:
@@ -180,13 +256,16 @@ def test_a_changed_line_may_look_like_a_header(tree: Tree) -> None:
     [
         ("missing.patch\n", "file-missing"),
         ("../a.patch\n", "recipe-invalid"),
-        ("a.patch -p0\n", "recipe-invalid"),
+        ("a.patch -p1 -p1\n", "recipe-invalid"),
+        ("a.patch -F3\n", "recipe-invalid"),
+        ("a.patch b.patch\n", "recipe-invalid"),
     ],
 )
 def test_a_series_must_name_patches_of_its_folder(tree: Tree, series: str, code: str) -> None:
     text = diff("drivers/file.c", LINES, changed(3))
     built = tree.apply({"a.patch": text, "series": series})
     assert (built.report["code"], built.report["input"]) == (code, "patches-00")
+    assert "series, line 1" in built.report["message"]
 
 
 def test_a_patch_without_a_diff_is_refused(tree: Tree) -> None:
