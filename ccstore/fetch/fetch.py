@@ -20,8 +20,8 @@ def fetch(
     """Puts what `step` downloads at `to`, which does not exist yet.
 
     A URL's content and an image's have been checked against the step's hash. A git tree's has not: its NAR hash
-    is taken when it is registered. Unfinished downloads are kept in `partials` under the derivation's id, so the caller holds
-    that derivation's lock; `scratch` is an existing folder of the caller's, emptied by it afterwards.
+    is taken when it is registered. Unfinished downloads are kept in `partials` under the derivation's id, so the
+    caller holds that derivation's lock; `scratch` is an existing folder of the caller's, emptied by it afterwards.
     Raises what `fetch_url`, `fetch_git` and `fetch_oci` raise, with the recipe's place.
     """
     try:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.fetch.bench import Bench
+from tests.images import docker_host as docker_host
+from tests.images import served as served
 
 
 @pytest.fixture
