@@ -169,9 +169,9 @@ class Volume:
 
 @dataclass(frozen=True)
 class Container:
-    """NEWCONTAINER. Its root is the folder `rootfs` of `image`: a folder of the share or, with `file_system`, a device.
+    """NEWCONTAINER. Its root is the folder `rootfs` of `image`: a folder of the share or a device (`file_system`).
 
-    The root needs /etc/passwd and /etc/group, and the folders proc, sys and dev unless `initialize` makes them.
+    It needs /etc/passwd and /etc/group, and the folders proc, sys and dev unless `initialize` makes them.
     """
 
     id: str

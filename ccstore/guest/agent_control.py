@@ -1,8 +1,8 @@
 """The control channel: commands and their replies, flow control, and the ends of processes.
 
 The agent answers commands in order, so a reply belongs to the oldest command that has none; one that came too late
-for whoever asked is still taken off this list. It says NEXT for every byte that it took; no more than a window of bytes
-is ever on its way. PROCESSASYNCEVENT comes unasked.
+for whoever asked is still taken off this list. It says NEXT for every byte that it took; no more than a window of
+bytes is ever on its way. PROCESSASYNCEVENT comes unasked.
 """
 
 from __future__ import annotations
