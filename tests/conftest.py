@@ -134,6 +134,19 @@ def toolchain(session_store: Path) -> Iterator[Tree]:
         yield store.objects.tree(info.path)
 
 
+@pytest.fixture(scope="session")
+def guest_tools(session_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
+    """The realised tools that make a guest's components and images; they join the session's store."""
+    project = tmp_path_factory.mktemp("guest-tools-project")
+    write(project / "recipes/ccstore.yml", "project: tests\n")
+    recipe = REPOSITORY / "recipes/guest-tools.yml"
+    write(project / "recipes/import.yml", f"import: [{recipe}]\nkind: path\npath: ccstore.yml\n")
+    path = Shell(project, session_store).realize("guest-tools")[0]
+    with Store.open(session_store) as store:
+        [info] = [each for each in store.objects.all() if store.objects.path(each.path) == path]
+        yield store.objects.tree(info.path)
+
+
 @pytest.fixture
 def seeded_store(session_store: Path, tmp_path: Path) -> Path:
     """A store of one's own that already holds the toolchain."""

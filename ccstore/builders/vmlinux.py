@@ -14,6 +14,7 @@ Failures: `kernel-missing`, `kernel-invalid` (corrupt, or no kernel), `kernel-un
 from __future__ import annotations
 
 import bz2
+import gzip
 import json
 import lzma
 import os
@@ -61,7 +62,8 @@ MAGIC = {
     b"\x89LZO\0": "lzo",
     b"\x7fELF": "none",
 }
-_UNWRAP_ERRORS = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+_DAMAGED = (EOFError, ValueError, zlib.error, lzma.LZMAError)
+_UNREADABLE = (*_DAMAGED, tarfile.TarError, gzip.BadGzipFile, FileNotFoundError, KeyError, IndexError)
 
 
 class KernelError(Exception):
@@ -118,7 +120,7 @@ def decompress(data: bytes) -> bytes:
         raise invalid(f"its payload should hold {size} bytes")
     try:
         result = _unwrap(name, body, size)
-    except _UNWRAP_ERRORS as error:
+    except _DAMAGED as error:
         raise invalid(f"its {name} payload is damaged: {error}") from error
     if len(result) != size:
         raise invalid(f"its {name} payload is damaged: it holds {len(result)} bytes instead of {size}")
@@ -132,8 +134,15 @@ def _unwrap(name: str, data: bytes, size: int) -> bytes:
     if name in ("xz", "lzma"):
         return lzma.LZMADecompressor(memlimit=LARGEST).decompress(data, size + 1)
     if name == "bzip2":
-        return bz2.BZ2Decompressor().decompress(data, size + 1)
+        return _bunzip(data, size + 1)
     return _by_tool([name, "-dc"], data, size + 1)
+
+
+def _bunzip(data: bytes, most: int) -> bytes:
+    try:
+        return bz2.BZ2Decompressor().decompress(data, most)
+    except OSError as error:  # that is how this module calls damage
+        raise ValueError(error) from error
 
 
 def _by_tool(argv: list[str], data: bytes, most: int) -> bytes:
@@ -262,16 +271,22 @@ def extract(files: dict[str, bytes], names: list[str]) -> None:
 
 
 def main() -> None:
-    names = ["the image"]
+    name = "the image"
     OUT.mkdir()
     try:
-        files = read_image(IMAGE)
+        files = find(IMAGE)
         names = [IMAGE.name] if IMAGE.is_file() else choose(files)
+        name = names[0]
         extract(files, names)
     except KernelError as error:
-        common.fail(error.code, f"{names[0]}: {error}", hint=error.hint)
-    except (tarfile.TarError, json.JSONDecodeError, KeyError, IndexError, OSError, ValueError) as error:
-        common.fail("kernel-invalid", f"{names[0]} cannot be read: {error}", hint="see if it is whole")
+        common.fail(error.code, f"{name}: {error}", hint=error.hint)
+
+
+def find(image: Path) -> dict[str, bytes]:
+    try:
+        return read_image(image)
+    except _UNREADABLE as error:
+        raise invalid(f"it cannot be read: {error!r}") from error
 
 
 if __name__ == "__main__":
