@@ -12,6 +12,7 @@ that ignores SIGTERM, comes after SIGKILL for all of them.
 from __future__ import annotations
 
 import signal
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,21 +75,35 @@ class Agent:
         `alive` says whether the machine still runs. Raises CcError `agent-not-ready`, `agent-gone`, `agent-protocol`.
         """
         until = time.monotonic() + timeout
-        first = Control(agent_channel.connect(control, until, alive))
+        with (
+            agent_channel.connect(control, until, alive) as first,
+            agent_channel.connect(terminal, until, alive) as second,
+        ):
+            left = max(0.0, until - time.monotonic())
+            return cls.attach(first, second, timeout=left, reply_timeout=reply_timeout)
+
+    @classmethod
+    def attach(
+        cls,
+        control: socket.socket,
+        terminal: socket.socket,
+        *,
+        timeout: float,
+        reply_timeout: float = REPLY_TIMEOUT,
+    ) -> Agent:
+        """As `connect`, over channels that are connected. They stay the caller's to close."""
+        agent = cls(Control(control.dup()), Terminal(terminal.dup()), reply_timeout)
         try:
-            second = Terminal(agent_channel.connect(terminal, until, alive))
-        except CcError:
-            first.close()
-            raise
-        agent = cls(first, second, reply_timeout)
-        try:
-            first.start()
-            second.start()
-            first.wait_ready(until)
+            agent._start_reading(time.monotonic() + timeout)
         except BaseException:
             agent.close()
             raise
         return agent
+
+    def _start_reading(self, until: float) -> None:
+        self._control.start()
+        self._terminal.start()
+        self._control.wait_ready(until)
 
     def close(self) -> None:
         """Lets go of the agent; the guest goes on as it is."""
