@@ -1,6 +1,7 @@
 """`ccstore lock`: pins the packages of a `debian` recipe anew, with an apt that is itself pinned.
 
-That apt comes from the recipe `apt` that ccstore carries, so any project on any host can lock.
+What follows a branch of a git repository has its pins in the recipe itself (gitlock.py). That apt comes from the
+recipe `apt` that ccstore carries, so any project on any host can lock.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import ccstore
 from ccstore.build import evaluation
+from ccstore.build.gitlock import PinMove, lock_git
 from ccstore.build.workspace import Options, Workspace
 from ccstore.debian.lock import compute_lock
 from ccstore.debian.lockfile import LockDiff, LockedPackage, Request, diff, write_lock
@@ -19,7 +21,7 @@ from ccstore.errors import CcError
 from ccstore.events import Finished, Logged, Sink, Started
 from ccstore.model.graph import Ref
 from ccstore.ports import Cancel
-from ccstore.recipe.kinds import DebianRecipe
+from ccstore.recipe.kinds import DebianRecipe, GitRecipe, Spec
 from ccstore.recipe.lock import read_lock
 from ccstore.recipe.project import Project, Recipe, load_project, load_user_config
 from ccstore.store.store import Store
@@ -28,16 +30,30 @@ PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 
 def lockable(project: Project) -> list[str]:
-    """The recipes that have a lock file."""
-    return [name for name, recipe in project.recipes.items() if isinstance(recipe.spec, DebianRecipe)]
+    """The recipes that have a lock file, or that follow a branch."""
+    return [name for name, recipe in project.recipes.items() if _is_lockable(recipe.spec)]
 
 
-def lock(project: Project, name: str, store: Store, sink: Sink, cancel: Cancel) -> LockDiff:
-    """Writes the lock file of recipe `name`; `project` was loaded without locks. The result is what changed.
+def _is_lockable(spec: Spec) -> bool:
+    return isinstance(spec, DebianRecipe) or (isinstance(spec, GitRecipe) and spec.follow is not None)
 
-    Raises `usage` for a recipe that has none, and what `compute_lock` raises; the old file then stays.
+
+def lock(project: Project, name: str, store: Store, sink: Sink, cancel: Cancel) -> LockDiff | PinMove:
+    """Pins recipe `name` anew; `project` was loaded without locks. The result is what changed.
+
+    Raises `usage` for a recipe that has nothing to pin, and what `compute_lock` and `lock_git` raise; the old pins
+    then stay.
     """
-    spec = _debian_recipe(project, name)
+    recipe = _recipe(project, name)
+    if isinstance(recipe.spec, GitRecipe):
+        return lock_git(project, recipe, recipe.spec, store, sink, cancel)
+    assert isinstance(recipe.spec, DebianRecipe)
+    return _lock_packages(project, name, recipe.spec, store, sink, cancel)
+
+
+def _lock_packages(
+    project: Project, name: str, spec: DebianRecipe, store: Store, sink: Sink, cancel: Cancel
+) -> LockDiff:
     work = Workspace(_tools(), load_user_config(os.environ), store, evaluation.clock())
     [apt] = work.realize_refs([Ref("apt")], sink=sink, options=Options(), cancel=cancel).values()
     target = f"{name}.lock"
@@ -67,20 +83,21 @@ def lock(project: Project, name: str, store: Store, sink: Sink, cancel: Cancel) 
     return changed
 
 
-def _debian_recipe(project: Project, name: str) -> DebianRecipe:
+def _recipe(project: Project, name: str) -> Recipe:
     recipe = project.recipes.get(name)
     if recipe is None:
         raise CcError(
             "recipe-unknown", f"there is no recipe {name!r}", hint="`ccstore list` shows what there is"
         )
-    if not isinstance(recipe.spec, DebianRecipe):
+    if not _is_lockable(recipe.spec):
+        follows = "; a git recipe needs `follow: <branch>`" if isinstance(recipe.spec, GitRecipe) else ""
         raise CcError(
             "usage",
-            f"{name} is a {recipe.spec.kind} recipe: its pins are in the recipe itself",
-            where=str(recipe.path),
-            hint=f"the recipes with a lock are: {', '.join(lockable(project)) or 'none'}",
+            f"{name} is a {recipe.spec.kind} recipe that nothing is pinned anew for{follows}",
+            where=recipe.document.name,
+            hint=f"the recipes that can be locked are: {', '.join(lockable(project)) or 'none'}",
         )
-    return recipe.spec
+    return recipe
 
 
 def _old_packages(spec: DebianRecipe) -> tuple[LockedPackage, ...]:

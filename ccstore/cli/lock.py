@@ -1,4 +1,4 @@
-"""`ccstore lock`: refreshes the pins of Debian packages."""
+"""`ccstore lock`: refreshes pins: of Debian packages, and of git repositories of which a branch is followed."""
 
 from __future__ import annotations
 
@@ -10,29 +10,37 @@ import click
 from ccstore.build.locate import require_project
 from ccstore.build.locking import lock, lockable
 from ccstore.cli.console import progress
-from ccstore.cli.context import open_store, store_option
+from ccstore.cli.context import json_option, open_store, print_json, store_option
+from ccstore.cli.terminal import shown
 from ccstore.ports import Cancel
 from ccstore.recipe.project import load_project
 
 
 @click.command("lock")
 @click.argument("names", metavar="[NAME…]", nargs=-1)
+@json_option
 @store_option
-def command(names: tuple[str, ...], store: str | None) -> None:
-    """Pin the packages of the `debian` recipe NAME anew (default: of every one), and print what changed.
+def command(names: tuple[str, ...], as_json: bool, store: str | None) -> None:
+    """Pin what recipe NAME comes from anew (default: every recipe that can be), and print what changed.
 
-    apt solves over the suite's index, whose signature it checks; both run in the sandbox, from packages that are
-    pinned themselves. Nothing is written when anything fails.
+    For a `debian` recipe, apt solves over the suite's index, whose signature it checks; both run in the sandbox,
+    from packages that are pinned themselves. For a `git` recipe with `follow`, the commit is moved to where that
+    branch is now, in the recipe itself. Nothing is written when anything fails.
 
     \b
     ccstore lock toolchain
+    ccstore lock linuxkit
     """
     project = load_project(Path(require_project(os.curdir)), locks=False)
+    changes = []
     with open_store(store) as opened, progress() as sink:
         for name in names or lockable(project):
             changed = lock(project, name, opened, sink, Cancel())
+            changes.append({"recipe": name, **changed.as_value()})
             lines = list(changed.lines())
-            for line in lines:
-                click.echo(line if len(names) == 1 else f"{name}: {line}")
+            for line in lines if not as_json else ():
+                click.echo(shown(line if len(names) == 1 else f"{name}: {line}"))
             if not lines:
                 click.echo(f"{name}: nothing changed", err=True)
+    if as_json:
+        print_json(changes)

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 HEADER = "# Written by `ccstore lock`: every package of the closure, from the signed index of the suite.\n"
 
@@ -74,6 +75,15 @@ class LockDiff:
         for old, new in self.changed:
             same = old.version == new.version
             yield f"~ {new.name} {old.version} → {new.version}{' (another file)' if same else ''}"
+
+    def as_value(self) -> dict[str, Any]:
+        """For machines; `changed` has old and new versions, equal ones if the file is another."""
+        changed = [{"name": new.name, "old": old.version, "new": new.version} for old, new in self.changed]
+        return {"came": _versions(self.came), "went": _versions(self.went), "changed": changed}
+
+
+def _versions(packages: Iterable[LockedPackage]) -> list[dict[str, str]]:
+    return [{"name": package.name, "version": package.version} for package in packages]
 
 
 def diff(old: Iterable[LockedPackage], new: Iterable[LockedPackage]) -> LockDiff:

@@ -107,21 +107,24 @@ class Git:
         self._label, self._sink, self._cancel = label, sink, cancel
         self._limits, self._patience = limits, limits.patience
 
-    def request(self, *arguments: str, given: bytes = b"") -> None:
-        """Runs a command that talks to a server, again after a pause when the connection fails."""
+    def request(self, *arguments: str, given: bytes = b"", answer: Path | None = None) -> None:
+        """Runs a command that talks to a server, again after a pause when the connection fails.
+
+        What it prints goes to the file `answer`.
+        """
         for failures in range(1, self._patience.attempts):
             try:
-                return self.run(*arguments, given=given)
+                return self.run(*arguments, given=given, answer=answer)
             except GitError as error:
                 if not error.transient:
                     raise
                 self._sink(Noted(f"git is tried again: {error}", self._label, warning=True))
             wait(self._cancel, self._patience.pause(failures))
-        return self.run(*arguments, given=given)
+        return self.run(*arguments, given=given, answer=answer)
 
-    def run(self, *arguments: str, given: bytes = b"") -> None:
-        """Runs a command that reports on stderr, with `given` as its input."""
-        with self._process(arguments, stdout=subprocess.DEVNULL) as process:
+    def run(self, *arguments: str, given: bytes = b"", answer: Path | None = None) -> None:
+        """Runs a command that reports on stderr, with `given` as its input, and what it prints in `answer`."""
+        with Path(answer or os.devnull).open("wb") as out, self._process(arguments, stdout=out) as process:
             assert process.stdin
             assert process.stderr
             listener = _Listener(process.stderr, self._label, self._sink, self._patience.clock)
@@ -157,7 +160,7 @@ class Git:
 
     @contextmanager
     def _process(
-        self, arguments: tuple[str, ...], stdout: int, stderr: int = subprocess.PIPE
+        self, arguments: tuple[str, ...], stdout: int | IO[bytes], stderr: int = subprocess.PIPE
     ) -> Iterator[subprocess.Popen[bytes]]:
         """A git process whose whole group is gone when the block is left."""
         check(self._cancel, self._label)

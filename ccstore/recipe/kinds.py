@@ -28,6 +28,7 @@ from ccstore.recipe.values import (
     Epoch,
     FilePath,
     Flag,
+    GitRef,
     GitUrl,
     Hash,
     InnerPath,
@@ -84,6 +85,11 @@ class GitRecipe(RecipeBase):
     )
     commit: Commit = Field(
         description="The commit, in full.", examples=["c0c07d218b482dd07f9068b52a6e7468ae4172ac"]
+    )
+    follow: GitRef | None = Field(
+        default=None,
+        description="A branch or tag: `ccstore lock` moves `commit` and `sha256` to where it is now.",
+        examples=["master"],
     )
     paths: list[InnerPath] = Field(
         default=[],

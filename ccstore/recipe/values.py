@@ -191,6 +191,11 @@ Commit = Annotated[
     AfterValidator(_matching(r"[0-9a-f]{40}", "a commit (40 lower-case hex digits)")),
     _schema("commit", type="string", pattern="^[0-9a-f]{40}$"),
 ]
+GitRef = Annotated[
+    str,
+    AfterValidator(_matching(r"(?!.*(?:\.\.|//|@\{))\w[\w./+@-]*(?<![./])", "the name of a branch or tag")),
+    _schema("branch or tag", type="string"),
+]
 Target = Annotated[
     str,
     AfterValidator(_matching(TARGET, "recipe, recipe.step or recipe^output")),
