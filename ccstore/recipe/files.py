@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from ccstore.errors import CcError
 from ccstore.recipe.document import Document, Loc
+from ccstore.recipe.linuxkit_values import ProjectFile
 from ccstore.recipe.values import LocalFile
 
 MAX_LINKS = 40  # as in Linux
@@ -48,6 +49,10 @@ def named_files(value: Any, loc: Loc = ()) -> Iterator[tuple[Loc, LocalFile]]:
 
 def find(document: Document, loc: Loc, file: LocalFile, home: Path) -> Found:
     """Raises `file-missing`, `recipe-outside` or `recipe-invalid` at `loc`."""
+    if isinstance(file, ProjectFile) and not is_inside(file.path, home):
+        message = f"{file.label} is outside of the project"
+        hint = "copy the file into the project, and name it relative to this one"
+        raise document.error(message, loc, code="recipe-outside", hint=hint)
     real = Path(os.path.realpath(file.path))
     if is_inside(file.path, home) and not is_inside(real, home):
         message = f"{file.label} is a link that leads out of the project, to {real}"
@@ -66,6 +71,11 @@ def find(document: Document, loc: Loc, file: LocalFile, home: Path) -> Found:
 
 def is_inside(path: Path, folder: Path) -> bool:
     return path == folder or folder in path.parents
+
+
+def nearest_folder(path: Path) -> Path:
+    """The folder that changes when `path`, which is not there, appears."""
+    return next(folder for folder in path.parents if folder.is_dir())
 
 
 def links_to(path: Path) -> list[Path]:

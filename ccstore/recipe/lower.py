@@ -15,8 +15,10 @@ from ccstore.model.graph import Build, Fetch, GitSource, Graph, Local, Ref, Step
 from ccstore.recipe.document import Loc
 from ccstore.recipe.draft import Draft, object_name, place, target
 from ccstore.recipe.extends import full_kernels
+from ccstore.recipe.guest import GuestRecipe
 from ccstore.recipe.invalid import suggestion
 from ccstore.recipe.kinds import BuildRecipe, DebianRecipe, GitRecipe, KernelRecipe, PathRecipe, UrlRecipe
+from ccstore.recipe.lower_guest import lower_guest
 from ccstore.recipe.lower_kernel import download, lower_kernel
 from ccstore.recipe.project import Project, Recipe
 
@@ -56,6 +58,8 @@ def _lower(draft: Draft, recipe: Recipe) -> None:
             _lower_debian(draft, recipe, spec)
         case BuildRecipe():
             _lower_build(draft, recipe, spec)
+        case GuestRecipe():
+            lower_guest(draft, recipe, spec)
         case KernelRecipe():
             pass  # done before, parents first
 

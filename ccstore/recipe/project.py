@@ -181,6 +181,9 @@ class _Loading:
         for loc, file in files.named_files(spec):
             if (loc == ("lock",) and not self.locks) or loc[:2] == ("config", "drop"):
                 continue
+            if spec.may_lack(loc) and files.is_inside(file.path, home) and not os.path.lexists(file.path):
+                self.files_read[files.nearest_folder(file.path)] = None
+                continue
             try:
                 found = files.find(text, loc, file, home)
             except CcError as error:
