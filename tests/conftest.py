@@ -129,8 +129,9 @@ def toolchain_import() -> str:
 @pytest.fixture(scope="session")
 def toolchain(session_store: Path) -> Iterator[Tree]:
     """The realised toolchain, as an executor is given it."""
+    path = Shell(session_store.parent, session_store).path("toolchain")  # CCSTORE_TEST_STORE may hold an older one
     with Store.open(session_store) as store:
-        [info] = [each for each in store.objects.all() if each.path.name == "toolchain"]
+        [info] = [each for each in store.objects.all() if store.objects.path(each.path) == path]
         yield store.objects.tree(info.path)
 
 

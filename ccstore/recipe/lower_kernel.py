@@ -40,6 +40,7 @@ def lower_kernel(draft: Draft, recipe: Recipe, spec: KernelRecipe) -> None:
         patched = tree
     config = draft.add_or_alias(_config(draft, recipe, spec, patched), named("config"))
     draft.add(_kernel(recipe, spec, patched, config))
+    draft.add(_image(recipe, spec))
 
 
 def _twin(spec: KernelRecipe, step: str) -> str | None:
@@ -97,28 +98,26 @@ def _patched(draft: Draft, recipe: Recipe, spec: KernelRecipe, tree: Ref) -> Bui
 
 def _config(draft: Draft, recipe: Recipe, spec: KernelRecipe, tree: Ref) -> Build:
     base = spec.config.base
-    named = {
+    named: dict[str, Part] = {
         f"fragment-{index:02}-{object_name(part.name)}": part
         for index, part in enumerate(spec.config.fragments)
     }
-    inputs = {"tree": tree, **_refs(draft, recipe, spec, named)}
-    labels = _labels(named)
-    if isinstance(base, LocalFile):
-        inputs["base"], labels["base"] = draft.local(base), base.label
+    if not base.make:
+        named["base"] = base
     return Build(
         f"{recipe.name}.config",
         f"{recipe.name}-config",
         (PYTHON, "/in/.builder/kconfig.py"),
         target(spec.toolchain),
-        inputs=inputs,
+        inputs={"tree": tree, **_refs(draft, recipe, spec, named)},
         files=scripts("kconfig.py"),
         env={
-            "BASE": base if isinstance(base, str) else "file",
+            "BASE": base.make or "file",
             "VERSION": spec.version,
             "SOURCE_DATE_EPOCH": EPOCH,
         },
         timeout=spec.timeout,
-        labels=labels,
+        labels=_labels(named),
         where=place(recipe, "config"),
     )
 
@@ -140,6 +139,33 @@ def _kernel(recipe: Recipe, spec: KernelRecipe, tree: Ref, config: Ref) -> Build
         timeout=spec.timeout,
         where=place(recipe, "kind"),
     )
+
+
+def _image(recipe: Recipe, spec: KernelRecipe) -> Build:
+    """The kernel as an image for a registry; nothing but an export needs it."""
+    labels = {
+        "title": recipe.name,
+        "description": "Linux kernel for guest virtual machines",
+        "licenses": "GPL-2.0-only WITH Linux-syscall-note",
+    }
+    return Build(
+        f"{recipe.name}.oci",
+        f"{recipe.name}-oci",
+        (PYTHON, "/in/.builder/oci_image.py"),
+        target(spec.toolchain),
+        inputs={"kernel": Ref(recipe.name), "dev": Ref(recipe.name, "dev")},
+        files={**scripts("oci_image.py"), "oci.json": image_request("kernel", labels)},
+        env={"SOURCE_DATE_EPOCH": str(spec.source_date_epoch)},
+        timeout=spec.timeout,
+        where=place(recipe, "kind"),
+    )
+
+
+def image_request(image: str, labels: Mapping[str, str], entrypoint: Sequence[str] | None = None) -> str:
+    """What builders/oci_image.py is asked for; `labels` are those of OCI, without their prefix."""
+    named = {f"org.opencontainers.image.{key}": text for key, text in labels.items()}
+    value = {"image": image, "labels": named, "entrypoint": list(entrypoint) if entrypoint else None}
+    return json.dumps(value, sort_keys=True)
 
 
 def _refs(draft: Draft, recipe: Recipe, spec: KernelRecipe, parts: Mapping[str, Part]) -> dict[str, Ref]:
@@ -175,6 +201,7 @@ def _part_place(recipe: Recipe, part: Part) -> str:
         raise TypeError(f"{recipe.name} is no kernel")
     lists: dict[Loc, Sequence[Part]] = {
         ("patches",): recipe.spec.patches,
+        ("config", "base"): [recipe.spec.config.base],
         ("config", "fragments"): recipe.spec.config.fragments,
         ("config", "add"): recipe.spec.config.add,
     }

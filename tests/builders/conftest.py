@@ -62,9 +62,17 @@ class Step:
     files: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ("out",)
     overlays: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)  # the builder's files that are not in the package
     runs: int = 0
 
-    def run(self, inputs: Mapping[str, Path], env: Mapping[str, str] | None = None, cores: int = 1) -> Built:
+    def run(
+        self,
+        inputs: Mapping[str, Path],
+        env: Mapping[str, str] | None = None,
+        cores: int = 1,
+        texts: Mapping[str, str] | None = None,
+    ) -> Built:
+        """`texts` are files of the builder beside its scripts."""
         self.runs += 1
         staging, scratch = self.folder / f"staging-{self.runs}", self.folder / f"scratch-{self.runs}"
         staging.mkdir(parents=True)
@@ -76,7 +84,7 @@ class Step:
             staging=staging,
             scratch=scratch,
             inputs={name: Folder(path) for name, path in inputs.items()},
-            files=scripts(*self.files),
+            files={**scripts(*self.files), **(texts or {})},
             env={"SOURCE_DATE_EPOCH": "1", **(env or {})},
             outputs=self.outputs,
             overlays=self.overlays,
