@@ -356,6 +356,7 @@ def main() -> int:
     except GuestWrong as error:
         report(error)
         return 1
+    print(f"{guest_tree.join_equals(guest.tree)} bytes of equal files are shared", file=sys.stderr)
     OUT.mkdir()
     guest_tree.write_tar(guest.tree, OUT / "rootfs.tar", int(os.environ["SOURCE_DATE_EPOCH"]))
     sizes = {"components": guest.sizes, "total": guest.tree.root.total()}

@@ -7,6 +7,7 @@ kernel would that has this tree as `/`, so nothing outside is ever reached. Stdl
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import stat
@@ -20,6 +21,7 @@ DIRECTORY, FILE, SYMLINK = tarfile.DIRTYPE, tarfile.REGTYPE, tarfile.SYMTYPE
 CHARACTER, BLOCK, FIFO = tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE
 DEVICES = {"c": CHARACTER, "b": BLOCK}
 MAX_LINKS = 40  # as in Linux
+SHARED_FROM = 4096  # bytes: smaller files take a block each in most file systems, or none
 _KINDS = {
     DIRECTORY: "a folder",
     FILE: "a file",
@@ -53,6 +55,15 @@ class Body:
         file = self.source.open("rb")
         file.seek(self.offset)
         return file
+
+    def digest(self) -> bytes:
+        """SHA-256 of the bytes."""
+        result, left = hashlib.sha256(), self.size
+        with self.open() as file:
+            while left and (chunk := file.read(min(left, 1 << 20))):
+                result.update(chunk)
+                left -= len(chunk)
+        return result.digest()
 
     def read(self) -> bytes:
         with self.open() as file:
@@ -204,6 +215,24 @@ def _read_entry(entry: os.DirEntry[str]) -> Node:
     return Node(FILE, mode, body=Body(status.st_size, Path(entry.path)))
 
 
+def join_equals(tree: Tree) -> int:
+    """Makes hard links of equal files (bytes, owner, mode), which a read-only root can share; the bytes saved."""
+    groups: dict[tuple[int, int, int, int], list[Node]] = {}
+    for node in {id(each): each for _, each in tree.root.walk("")}.values():
+        if node.kind == FILE and node.body.size >= SHARED_FROM:
+            groups.setdefault((node.body.size, node.mode, node.uid, node.gid), []).append(node)
+    twins: dict[int, Node] = {}
+    for nodes in groups.values():
+        first: dict[bytes, Node] = {}
+        for node in nodes if len(nodes) > 1 else ():
+            twins[id(node)] = first.setdefault(node.body.digest(), node)
+    saved = sum(twin.body.size for key, twin in twins.items() if key != id(twin))
+    for _, folder in [("", tree.root), *tree.root.walk("")]:
+        for name, node in folder.children.items():
+            folder.children[name] = twins.get(id(node), node)
+    return saved
+
+
 def write_tar(tree: Tree, path: Path, time: int) -> None:
     """The tree as a PAX archive; `time`, in seconds, is everything's."""
     names: dict[int, str] = {}
@@ -213,12 +242,10 @@ def write_tar(tree: Tree, path: Path, time: int) -> None:
         tar.addfile(_entry(".", tree.root, time))
         for name, node in sorted(tree.root.walk(""), key=lambda each: os.fsencode(each[0])):
             info = _entry(name, node, time)
-            if node.kind == FILE and id(node) in names:
-                info.type, info.size, info.linkname = tarfile.LNKTYPE, 0, names[id(node)]
-                tar.addfile(info)
-                continue
-            names[id(node)] = name
-            if node.kind == FILE:
+            first = names.setdefault(id(node), name)
+            if first != name:
+                info.type, info.size, info.linkname = tarfile.LNKTYPE, 0, first
+            if info.isreg():
                 with node.body.open() as body:
                     tar.addfile(info, body)
             else:
