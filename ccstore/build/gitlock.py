@@ -139,7 +139,7 @@ def _parts_from(project: Project, name: str) -> list[Part]:
     """What the kernel recipes take from the recipe called `name`."""
     parts: list[Part] = []
     for spec in full_kernels(project.recipes).values():
-        parts += [*spec.patches, *spec.config.fragments]
+        parts += [*spec.patches, spec.config.base, *spec.config.fragments]
     return [part for part in parts if part.from_ == name]
 
 

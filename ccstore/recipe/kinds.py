@@ -17,11 +17,10 @@ from ccstore.recipe import parts
 from ccstore.recipe.base import RecipeBase
 from ccstore.recipe.document import Loc
 from ccstore.recipe.guest import GuestRecipe
-from ccstore.recipe.parts import Part, Patches
+from ccstore.recipe.parts import ConfigBase, Part, Patches
 from ccstore.recipe.values import (
     AnyPath,
     Commit,
-    ConfigBase,
     Count,
     Duration,
     EnvName,
@@ -140,8 +139,10 @@ class Config(Model):
 
     base: ConfigBase = Field(
         default="tinyconfig",
-        description="A config target of the kernel's make (a word that ends in `config`), or a file.",
-        examples=["x86_64_defconfig", "../kernel/config/base"],
+        validate_default=True,
+        description="A config target of the kernel's make (a word that ends in `config`), or a file, which may be "
+        "one of a target; symbols of a base may get lost.",
+        examples=["x86_64_defconfig", {"from": "linuxkit", "path": "kernel/6.12.x/config-x86_64"}],
     )
     fragments: list[Part] = Field(
         default=[],
@@ -211,6 +212,8 @@ class KernelRecipe(RecipeBase):
         if self.toolchain:
             yield ("toolchain",), self.toolchain
         yield from parts.uses(self.patches, ("patches",))
+        if self.config.base.from_:
+            yield ("config", "base", "from"), self.config.base.from_
         yield from parts.uses(self.config.fragments, ("config", "fragments"))
         yield from parts.uses(self.config.add, ("config", "add"))
 

@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from pydantic import (
@@ -38,6 +39,7 @@ from ccstore.recipe.values import (
 )
 
 WHOLE = "."
+MAKE_TARGET = re.compile(r"[A-Za-z0-9_-]*config")
 
 
 def _path(value: Any, info: ValidationInfo) -> LocalFile | str:
@@ -65,6 +67,10 @@ class Part(Model):
     @model_validator(mode="before")
     @classmethod
     def _read(cls, value: Any) -> Any:
+        return cls._mapping(value)
+
+    @classmethod
+    def _mapping(cls, value: Any) -> Any:
         """A path alone stands for a mapping with that path."""
         if isinstance(value, str):
             return {"path": value}
@@ -90,7 +96,8 @@ class Part(Model):
             "series": text,
             "skip-applied": {"type": "boolean"},
         }
-        keys = {field.alias: known[str(field.alias)] for field in cls.model_fields.values()}
+        aliases = [str(field.alias) for field in cls.model_fields.values()]
+        keys = {alias: known[alias] for alias in aliases if alias in known}
         mapping = {
             "type": "object",
             "properties": keys,
@@ -128,6 +135,24 @@ class Part(Model):
         return str(self.from_) if self.path in (None, WHOLE) else str(self.path).rpartition("/")[2]
 
 
+class ConfigBase(Part):
+    """What a configuration starts from: a config target of make, or a file."""
+
+    make: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "make" in value:
+            raise ValueError("there is no key 'make': a config target is a word alone")
+        is_target = isinstance(value, str) and MAKE_TARGET.fullmatch(value)
+        return {"make": value} if is_target else cls._mapping(value)
+
+    @classmethod
+    def _title(cls) -> str:
+        return "make target or file, or {from: target, path: …}"
+
+
 class PatchPart(Part):
     """Patches: one, or a folder of them, applied in the order of its `series` file, else of their names."""
 
@@ -153,7 +178,7 @@ Patches = Annotated[
 ]
 
 
-def uses(parts: list[Part] | list[PatchPart], loc: Loc) -> Iterator[tuple[Loc, str]]:
+def uses(parts: Sequence[Part], loc: Loc) -> Iterator[tuple[Loc, str]]:
     """The targets that `parts`, which stand at `loc`, are taken from."""
     for index, part in enumerate(parts):
         if part.from_:

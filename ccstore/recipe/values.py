@@ -27,7 +27,6 @@ from ccstore.model.hashes import Sha256
 
 NAME = r"[a-z0-9][a-z0-9-]*"
 TARGET = rf"{NAME}(?:\.[a-z0-9][a-z0-9.+-]*)?(?:\^{NAME})?"
-MAKE_TARGET = re.compile(r"[A-Za-z0-9_-]*config")
 _DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s)?")
 _URL = r"(?:https?|file)://[^\s]+|mirror://[a-z0-9][a-z0-9-]*/[^\s]+"
 _GIT_URL = r"(?:https?|ssh|git|file)://[^\s]+|[A-Za-z0-9_][\w.-]*@[\w.-]+:[^\s]+"
@@ -153,10 +152,6 @@ def _file_or_folder(value: Any, info: ValidationInfo) -> LocalFile:
     return local_file(value, info, folder_allowed=True)
 
 
-def _config_base(value: Any, info: ValidationInfo) -> str | LocalFile:
-    return value if MAKE_TARGET.fullmatch(_text(value)) else _file(value, info)
-
-
 def _schema(title: str, **rest: Any) -> WithJsonSchema:
     return WithJsonSchema({"title": title, **rest})
 
@@ -234,9 +229,6 @@ OneLine = Annotated[
 ]
 FilePath = Annotated[LocalFile, PlainValidator(_file), _schema("file", type="string")]
 AnyPath = Annotated[LocalFile, PlainValidator(_file_or_folder), _schema("file or folder", type="string")]
-ConfigBase = Annotated[
-    str | LocalFile, PlainValidator(_config_base), _schema("make target or file", type="string")
-]
 Urls = Annotated[
     list[Url],
     BeforeValidator(one_or_many),
