@@ -224,7 +224,6 @@ static bool apply_mkdir(const struct container *container, const char *path)
 	return make_folders(path) || fail(container, "cannot make", path);
 }
 
-/* In this order: a folder may be wanted inside of what is mounted. */
 static const struct {
 	const char *key;
 	bool (*apply)(const struct container *container, const char *value);
@@ -235,12 +234,13 @@ static const struct {
 	{ "overlay", apply_overlay },
 };
 
+/* In the order of the lines: what is mounted may want a folder, and a folder may be wanted inside of a mount. */
 static bool prepare(const struct container *container)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(preparations); i++)
-		for (size_t j = 0; j < container->setting_count; j++)
-			if (!strcmp(container->settings[j].key, preparations[i].key) &&
-			    !preparations[i].apply(container, container->settings[j].value))
+	for (size_t i = 0; i < container->setting_count; i++)
+		for (size_t j = 0; j < ARRAY_SIZE(preparations); j++)
+			if (!strcmp(container->settings[i].key, preparations[j].key) &&
+			    !preparations[j].apply(container, container->settings[i].value))
 				return false;
 	return true;
 }
