@@ -62,7 +62,6 @@ class Step:
     files: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ("out",)
     overlays: Mapping[str, str] = field(default_factory=dict)
-    texts: Mapping[str, str] = field(default_factory=dict)  # the builder's files that are not in the package
     runs: int = 0
 
     def run(
