@@ -30,6 +30,8 @@ EXIT_STATUS: dict[str, int] = {
     "lock-invalid": 2,
     "name-invalid": 2,
     "platform-missing": 2,
+    "not-an-image": 2,
+    "output-exists": 2,
     "root-unknown": 2,
     # 3: a build failed
     "build-failed": 3,
@@ -62,6 +64,8 @@ EXIT_STATUS: dict[str, int] = {
     "image-missing": 6,
     "auth-needed": 6,
     "no-docker": 6,
+    "push-refused": 6,
+    "output-refused": 6,
     "fetch-stalled": 6,
     "fetch-too-large": 6,
     "disk-full": 6,

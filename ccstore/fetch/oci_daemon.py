@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ccstore.codec.engine import engine
 from ccstore.codec.oci import (
     MAX_MANIFEST,
     OCI_CONFIG,
@@ -39,13 +40,7 @@ from ccstore.model.hashes import Sha256
 from ccstore.ports import Cancel
 
 _CHUNK = 1 << 20
-_ANSWER_TIMEOUT = 120  # seconds: Docker writes the whole archive to its own disk before the first byte
 _LINKS = 8
-# one that is not running, not allowed, or not there
-NO_DAEMON_HINT = (
-    "start Docker (`systemctl start docker`), or name a daemon with DOCKER_HOST; its socket is open to the group "
-    "`docker`"
-)
 
 
 @dataclass(slots=True)
@@ -95,33 +90,20 @@ def fetch_daemon(
 
 def _saved(reference: Reference, environ: Mapping[str, str]) -> Iterator[bytes]:
     """The archive of the image, as the daemon sends it. Raises `no-docker`, `image-missing`, `fetch-stalled`."""
-    import docker
-    import requests
-    from docker.errors import APIError, DockerException, ImageNotFound
+    from docker.errors import ImageNotFound
 
     assert reference.digest
     image_id = f"sha256:{reference.digest.hex}"
-    try:
-        client = docker.from_env(environment=dict(environ), timeout=_ANSWER_TIMEOUT)
+    with engine(environ) as client:
         try:
-            client.ping()
-            yield from client.images.get(image_id).save(chunk_size=_CHUNK)
-        finally:
-            client.close()
-    except ImageNotFound as error:
-        raise CcError(
-            "image-missing",
-            f"the Docker daemon has no image {image_id}",
-            hint=f"pull or build it; `docker images --no-trunc {reference.repository}` shows the ids",
-        ) from error
-    except requests.exceptions.ReadTimeout as error:
-        raise CcError("fetch-stalled", f"{reference}: the Docker daemon sends nothing any more") from error
-    except APIError as error:
-        raise CcError(
-            "no-docker", f"the Docker daemon refuses: {error.explanation}", hint=NO_DAEMON_HINT
-        ) from error
-    except (DockerException, requests.exceptions.RequestException) as error:
-        raise CcError("no-docker", f"no Docker daemon answers: {error}", hint=NO_DAEMON_HINT) from error
+            image = client.images.get(image_id)
+        except ImageNotFound as error:
+            raise CcError(
+                "image-missing",
+                f"the Docker daemon has no image {image_id}",
+                hint=f"pull or build it; `docker images --no-trunc {reference.repository}` shows the ids",
+            ) from error
+        yield from image.save(chunk_size=_CHUNK)
 
 
 def _spool(

@@ -1,0 +1,140 @@
+"""`ccstore export`: carries an object out of the store, to Docker, to a registry, or into files."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from ccstore.build.workspace import Options, Workspace
+from ccstore.cli.console import progress
+from ccstore.cli.context import json_option, open_workspace, print_json, store_option, target_argument
+from ccstore.codec.oci import Reference
+from ccstore.errors import CcError
+from ccstore.events import Sink
+from ccstore.export.archive import image_archive, tree_archive, write
+from ccstore.export.image import Image, names
+from ccstore.export.place import new, write_layout, write_tree
+
+IMAGE_FORMATS = ("docker", "oci", "oci-archive", "registry")
+FILE_FORMATS = ("oci", "oci-archive", "tar", "directory")
+STREAMED = ("oci-archive", "tar")
+
+
+@click.command("export")
+@target_argument
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["docker", "oci", "oci-archive", "registry", "tar", "directory"]),
+    required=True,
+    help="Where to, or in which form.",
+)
+@click.option("--output", "-o", metavar="PATH", help="The new file or folder; - is stdout, for an archive.")
+@click.option("--tag", "tags", metavar="NAME[:TAG]", multiple=True, help="A name for the image.")
+@click.option("--insecure", is_flag=True, help="Allow plain http to a registry elsewhere.")
+@json_option
+@store_option
+def command(
+    target: str,
+    form: str,
+    output: str | None,
+    tags: tuple[str, ...],
+    insecure: bool,
+    as_json: bool,
+    store: str | None,
+) -> None:
+    """Export TARGET as an image (docker, oci, oci-archive, registry), or as it is (tar, directory).
+
+    The image of a kernel or a guest is its step `oci`, which is built if need be. Its digest is printed, and is the
+    same wherever it was built. In a --tag, {version}, {series} (6.1.x) and {hash} stand for the image's own; a name
+    without a tag gets NAME:{version}-{hash} and NAME:{series}.
+
+    \b
+    ccstore export kernel --to docker --tag linuxkit/kernel-clear-containers:{version}-{hash}
+    ccstore export kernel --to registry --tag localhost:5000/guest/kernel
+    ccstore export clear-containers --to oci-archive --output guest.tar
+    ccstore export kernel^dev --to directory --output ./kernel-dev
+    """
+    _check(form, output, tags, as_json)
+    with open_workspace(store) as work, progress() as sink:
+        if form in IMAGE_FORMATS:
+            image, given = _image(work, target, tags, sink)
+            _carry(image, given, form, output, sink, insecure=insecure)
+            answer, value = image.digest, {"digest": image.digest, "names": [str(each) for each in given]}
+        else:
+            answer = _files(work, target, form, str(output), sink)
+            value = {"output": answer}
+    if as_json:
+        print_json(value)
+    elif output != "-":
+        click.echo(answer)
+
+
+def _check(form: str, output: str | None, tags: tuple[str, ...], as_json: bool) -> None:
+    """Raises `usage` for options that do not go together."""
+    problem = ""
+    if form in FILE_FORMATS and not output:
+        problem = f"--to {form} needs --output"
+    elif form not in FILE_FORMATS and output:
+        problem = f"--to {form} has no --output"
+    elif output == "-" and (form not in STREAMED or as_json):
+        problem = f"only {' and '.join(STREAMED)} go to stdout, and nothing with them"
+    elif form == "registry" and not tags:
+        problem = "--to registry needs --tag REGISTRY/NAME[:TAG]"
+    elif form not in IMAGE_FORMATS and tags:
+        problem = f"--to {form} has no names: --tag is for images"
+    if problem:
+        raise CcError("usage", problem, hint="`ccstore export --help` shows the usage")
+
+
+def _image(work: Workspace, target: str, tags: tuple[str, ...], sink: Sink) -> tuple[Image, list[Reference]]:
+    """The image that `target` means, realised, and the names that it gets."""
+    step = f"{target}.oci"
+    means_step = step in work.graph.steps or step in work.graph.aliases
+    image = Image.read(_realized(work, step if means_step else target, sink))
+    return image, names(image, target.partition(".")[0].partition("^")[0], tags)
+
+
+def _realized(work: Workspace, target: str, sink: Sink) -> Path:
+    [realisation] = work.realize([target], sink=sink, options=Options()).values()
+    return work.store.objects.path(realisation.object.path)
+
+
+def _carry(
+    image: Image, given: list[Reference], form: str, output: str | None, sink: Sink, *, insecure: bool
+) -> None:
+    if form == "docker":
+        from ccstore.export.engine import load
+
+        load(image, given, os.environ)
+    elif form == "registry":
+        from ccstore.export.registry import push
+
+        push(image, given, sink, insecure=insecure)
+    elif form == "oci":
+        with new(Path(str(output))) as folder:
+            write_layout(image, given, folder)
+    elif output == "-":
+        write(image_archive(image, given), sys.stdout.buffer)
+    else:
+        with new(Path(str(output))) as path, path.open("wb") as file:
+            write(image_archive(image, given), file)
+
+
+def _files(work: Workspace, target: str, form: str, output: str, sink: Sink) -> str:
+    """Writes the object as it is; where to."""
+    [realisation] = work.realize([target], sink=sink, options=Options()).values()
+    tree = work.store.objects.tree(realisation.object.path)
+    name = realisation.object.path.name
+    if form == "directory":
+        with new(Path(output)) as folder:
+            write_tree(tree, folder)
+    elif output == "-":
+        write(tree_archive(tree, name), sys.stdout.buffer)
+    else:
+        with new(Path(output)) as path, path.open("wb") as file:
+            write(tree_archive(tree, name), file)
+    return output

@@ -1,0 +1,110 @@
+"""An image to be exported: a canonical OCI layout in the store, and the names that it gets elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ccstore.codec.oci import Descriptor, Manifest, Reference, blob_path, parse_index, parse_manifest
+from ccstore.errors import CcError
+
+VERSION = "org.opencontainers.image.version"
+HASH_DIGITS = 12
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """The one image of the layout `folder`; `labels` are those of its config."""
+
+    folder: Path
+    descriptor: Descriptor
+    manifest: Manifest
+    labels: Mapping[str, str]
+
+    @classmethod
+    def read(cls, folder: Path) -> Image:
+        """Raises `not-an-image` for what is no layout, `image-invalid` for a damaged one."""
+        label = folder.name
+        try:
+            entries = parse_index((folder / "index.json").read_bytes(), label)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise CcError(
+                "not-an-image",
+                f"{label} is no image",
+                hint="export a kernel, a guest or a fetched image, or use --to tar or directory",
+            ) from error
+        if not entries or len(entries) != 1:
+            raise CcError(
+                "image-invalid", f"{label} is no layout of one image", hint="`ccstore verify` finds damage"
+            )
+        [descriptor] = entries
+        manifest = parse_manifest(blob_path(folder, descriptor.digest).read_bytes(), label)
+        config = json.loads(blob_path(folder, manifest.config.digest).read_bytes())
+        labels = (config.get("config") or {}).get("Labels") or {}
+        return cls(folder, descriptor, manifest, {str(key): str(text) for key, text in labels.items()})
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self.descriptor.digest.hex}"
+
+    def blobs(self) -> list[Descriptor]:
+        """Config and layers, each once, without the manifest."""
+        return self.manifest.blobs()
+
+    def path(self, blob: Descriptor) -> Path:
+        return blob_path(self.folder, blob.digest)
+
+
+def names(image: Image, recipe: str, wanted: Sequence[str]) -> list[Reference]:
+    """The names that `image` gets: the `--tag`s, or `recipe` where there are none.
+
+    In a tag `{version}` is the kernel's version, `{series}` that version without its last number (`6.1.x`), `{hash}`
+    the first 12 digits of the image's digest. One without a tag gets `{version}-{hash}` and `{series}`, or `{hash}`
+    and `latest` where the image has no version. Raises `usage`.
+    """
+    fields = _fields(image)
+    found = [name for text in wanted or [recipe] for name in _tagged(text, fields)]
+    return list(dict.fromkeys(found))
+
+
+def _fields(image: Image) -> dict[str, str]:
+    fields = {"hash": image.descriptor.digest.hex[:HASH_DIGITS]}
+    if version := image.labels.get(VERSION):
+        fields |= {"version": version, "series": f"{version.rpartition('.')[0] or version}.x"}
+    return fields
+
+
+def _tagged(text: str, fields: Mapping[str, str]) -> Iterator[Reference]:
+    name = _parse(_PLACEHOLDER.sub(lambda match: _value(match[1], fields, text), text), text)
+    if name.tag:
+        yield name
+        return
+    for tag in ("{version}-{hash}", "{series}") if "version" in fields else ("{hash}", "latest"):
+        yield _parse(f"{text}:{tag.format_map(fields)}", text)
+
+
+def _value(key: str, fields: Mapping[str, str], text: str) -> str:
+    if key not in fields:
+        known = ", ".join(f"{{{each}}}" for each in sorted(fields))
+        raise CcError("usage", f"--tag {text}: there is no {{{key}}} here", hint=f"there is {known}")
+    return fields[key]
+
+
+def _parse(name: str, text: str) -> Reference:
+    try:
+        found = Reference.parse(name)
+    except ValueError as error:
+        raise CcError("usage", f"--tag {text}: {error}", hint="a tag is [REGISTRY/]NAME[:TAG]") from error
+    if found.place != "registry" or found.digest:
+        raise CcError("usage", f"--tag {text}: a new name has no digest and no `oci:`", hint="write NAME:TAG")
+    return found
+
+
+def familiar(name: Reference) -> str:
+    """The name as Docker shows it: without `docker.io/library/`."""
+    text = f"{name.registry}/{name.repository}".removeprefix("docker.io/").removeprefix("library/")
+    return f"{text}:{name.tag}"
