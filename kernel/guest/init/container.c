@@ -17,6 +17,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +30,7 @@
 
 #define CRUN "/usr/bin/crun", "--root", "/run/crun"
 
-enum { NOT_STARTED = 125, RUN_FILE_LIMIT = 1 << 20 };
+enum { NOT_STARTED = 125, RUN_FILE_LIMIT = 1 << 20, PREPARATION_LIMIT_MS = 5000 };
 
 static const char *const on_exit_words[] = {
 	[EXIT_NOTHING] = "nothing",
@@ -345,7 +346,7 @@ static int run_with_kept_namespaces(struct container *container)
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-static void become_container(struct container *container)
+static void become_container(struct container *container, int prepared)
 {
 	char config[4096];
 
@@ -353,6 +354,7 @@ static void become_container(struct container *container)
 		forget_last_run(container);
 	else if (!prepare(container))
 		_exit(NOT_STARTED);
+	close(prepared);
 	if (has_setting(container, "bind-ns"))
 		_exit(run_with_kept_namespaces(container));
 	snprintf(config, sizeof(config), "%s/config.json", container->folder);
@@ -362,25 +364,43 @@ static void become_container(struct container *container)
 	_exit(NOT_STARTED);
 }
 
-bool start_container(struct container *container)
+static pid_t fork_container(struct container *container, int prepared)
 {
 	sigset_t none;
-	pid_t pid;
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	setsid();
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	become_container(container, prepared);
+	_exit(NOT_STARTED);
+}
+
+/* Returns when the container is prepared: the next one may use what this one has mounted. */
+bool start_container(struct container *container)
+{
+	struct pollfd prepared = { .events = POLLIN };
+	int ends[2];
 
 	container->starts++;
 	container->restart_at = 0;
 	container->started_at = now();
-	pid = fork();
-	if (pid < 0) {
-		say("%s: cannot fork: %s", container->name, strerror(errno));
+	if (pipe2(ends, O_CLOEXEC)) {
+		say("%s: no pipe: %s", container->name, strerror(errno));
 		return false;
 	}
-	if (!pid) {
-		setsid();
-		sigemptyset(&none);
-		sigprocmask(SIG_SETMASK, &none, NULL);
-		become_container(container);
-	}
-	container->pid = pid;
-	return true;
+	container->pid = fork_container(container, ends[1]);
+	if (container->pid < 0)
+		say("%s: cannot fork: %s", container->name, strerror(errno));
+	close(ends[1]);
+	prepared.fd = ends[0];
+	if (container->pid > 0 && !poll(&prepared, 1, PREPARATION_LIMIT_MS))
+		say("%s: its preparation takes long; going on", container->name);
+	close(ends[0]);
+	if (container->pid > 0)
+		return true;
+	container->pid = 0;
+	return false;
 }
