@@ -18,6 +18,7 @@ from ccstore.errors import CcError
 # in the order of the help text; each is a module of this package with a command of the same name
 VERBS = [
     *("realize", "plan", "path", "list", "show", "graph", "log"),
+    *("run", "export"),
     *("gc", "root", "verify", "hash", "lock", "schema", "doctor", "init"),
 ]
 EPILOG = "TARGET is a recipe (kernel), a step of one (kernel.config) or an output (kernel^dev)."
@@ -32,7 +33,7 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command = importlib.import_module(f"ccstore.cli.{cmd_name}").command
+        command = importlib.import_module(f"ccstore.cli.{cmd_name.replace('-', '_')}").command
         return command if isinstance(command, click.Command) else None
 
 
@@ -58,14 +59,14 @@ def run(argv: list[str]) -> int:
     """Runs one command line and returns its exit status (DESIGN, rule 18)."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        cli.main(argv, prog_name="ccstore", standalone_mode=False)
+        status = cli.main(argv, prog_name="ccstore", standalone_mode=False)
     except CcError as error:
         show_error(error)
         return error.exit_status
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        show_error(_usage_error(error))
+        show_error(usage_error(error))
         return 2
     except (KeyboardInterrupt, click.exceptions.Abort):
         print("interrupted", file=sys.stderr)
@@ -77,7 +78,7 @@ def run(argv: list[str]) -> int:
         return 141
     except Exception as error:
         return unexpected(error, debug="--debug" in argv)
-    return 0
+    return status if isinstance(status, int) else 0
 
 
 def show_error(error: CcError) -> None:
@@ -95,7 +96,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _usage_error(error: click.ClickException) -> CcError:
+def usage_error(error: click.ClickException) -> CcError:
     context = getattr(error, "ctx", None)
     hint = (
         f"`{context.command_path} --help` shows the usage" if context else "`ccstore --help` shows the usage"

@@ -6,13 +6,15 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ccstore.build.locate import find_project, find_store, require_project
-from ccstore.build.workspace import Workspace
-from ccstore.store.store import Store
+
+if TYPE_CHECKING:  # `run` starts a guest that is there without either of them, and they take a while
+    from ccstore.build.workspace import Workspace
+    from ccstore.store.store import Store
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -28,12 +30,16 @@ store_option = click.option(
 
 def open_workspace(store: str | None) -> Workspace:
     """The project around the current folder with its store. Raises `no-project` where there is none."""
+    from ccstore.build.workspace import Workspace
+
     project = require_project(".")
     return Workspace.open(Path(project), Path(find_store(project, store, os.environ)))
 
 
 def open_store(store: str | None) -> Store:
     """The store alone, for verbs that need no project."""
+    from ccstore.store.store import Store
+
     return Store.open(store_path(store))
 
 

@@ -1,0 +1,144 @@
+"""What the words of `ccstore run` mean: targets made to exist, sizes and times parsed, QEMU and KVM found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ccstore.build import evaluation
+from ccstore.build.locate import find_store, require_project
+from ccstore.errors import CcError
+from ccstore.guest.accelerator import kvm_problem
+from ccstore.guest.boot import BootImage, parse_size
+from ccstore.guest.options import Forward, Options, Share, Volume, parse_duration
+from ccstore.guest.programs import Qemu, host_qemu, named_qemu, qemu_of
+from ccstore.guest.session import Session
+
+QEMU_RECIPE = "qemu"
+SMALLEST_MEMORY = 16 << 20
+
+
+def note(message: str) -> None:
+    click.echo(f"ccstore: {message}", err=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Where the objects of targets are, each made if it is not there."""
+
+    store: str | None
+
+    def path(self, target: str) -> Path:
+        """The folder or file of a target. The answer is at hand when nothing changed since the last time."""
+        project = require_project(".")
+        store = find_store(project, self.store, os.environ)
+        base = evaluation.lookup(store, project, target)
+        if base is not None:
+            return Path(store, "objects", base)
+        from ccstore.cli.console import progress
+        from ccstore.cli.context import open_workspace
+        from ccstore.ports import Cancel
+
+        with open_workspace(self.store) as work:
+            with progress() as sink:
+                found = work.realize([target], sink=sink, cancel=Cancel())
+            [realisation] = found.values()
+            return work.store.objects.path(realisation.object.path)
+
+
+def session(target: str, targets: Targets, values: Mapping[str, Any]) -> Session:
+    """The run that the command line asks for. Raises `usage` and whatever making its targets raises."""
+    chosen = _Options(values)
+    image = BootImage.read(targets.path(target))
+    accelerator = _accelerator(values["accel"])
+    return Session(
+        image,
+        Options(
+            machine=values["machine"] or image.machine,
+            accelerator="tcg" if accelerator == "tcg" else "kvm",
+            memory=chosen.memory(image.memory),
+            cpus=values["cpus"],
+            append=values["append"],
+            network=chosen.network(),
+            publish=tuple(Forward.parse(text) for text in values["publish"]),
+            shares=_different(tuple(Share.parse(text) for text in values["share"])),
+            volumes=tuple(Volume.parse(text) for text in values["volume"]),
+        ),
+        qemu(values["qemu"], targets),
+        emulate=values["accel"] == "auto",
+        timeout=chosen.seconds("timeout"),
+        note=note,
+    )
+
+
+def _accelerator(wanted: str) -> str:
+    """What to start with. Says in one line why it is not KVM."""
+    if wanted != "auto":
+        return wanted
+    problem = kvm_problem()
+    if problem:
+        note(f"KVM does not work here ({problem}): software emulation")
+    return "tcg" if problem else "kvm"
+
+
+def qemu(wanted: str | None, targets: Targets) -> Qemu:
+    """The QEMU that is asked for, else the host's, else the project's own."""
+    if wanted is not None:
+        return named_qemu(wanted) if "/" in wanted else qemu_of(targets.path(wanted))
+    found = host_qemu()
+    if found is not None:
+        return found
+    try:
+        tree = targets.path(QEMU_RECIPE)
+    except CcError as error:
+        if error.code != "recipe-unknown":
+            raise
+        message = f"this host has no qemu-system-x86_64, and the project has no recipe {QEMU_RECIPE}"
+        hint = "install QEMU (Debian: qemu-system-x86), or import ccstore's recipes/qemu.yml"
+        raise CcError("vmm-missing", message, hint=hint) from error
+    note("this host has no QEMU: the one of the recipe qemu is used")
+    return qemu_of(tree)
+
+
+def _different(shares: tuple[Share, ...]) -> tuple[Share, ...]:
+    tags = [share.tag for share in shares]
+    for tag in tags:
+        if tags.count(tag) > 1:
+            raise CcError("usage", f"two shared folders have the tag {tag}", hint="give one: DIR:TAG")
+    return shares
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    values: Mapping[str, Any]
+
+    def seconds(self, name: str) -> float | None:
+        text = self.values[name]
+        try:
+            return None if text is None else parse_duration(text)
+        except ValueError as error:
+            raise _bad(name, error) from error
+
+    def memory(self, default: int) -> int:
+        text = self.values["memory"]
+        try:
+            memory = default if text is None else parse_size(text)
+        except ValueError as error:
+            raise _bad("memory", error) from error
+        if memory < SMALLEST_MEMORY:
+            raise CcError("usage", f"--memory {text}: no guest runs in so little", hint="give at least 64M")
+        return memory
+
+    def network(self) -> bool:
+        if self.values["no_network"] and self.values["publish"]:
+            raise CcError("usage", "--publish needs a network", hint="leave --no-network out")
+        return not self.values["no_network"]
+
+
+def _bad(name: str, error: ValueError) -> CcError:
+    return CcError("usage", f"--{name}: {error}", hint="`ccstore run --help` shows examples")

@@ -1,0 +1,113 @@
+"""`ccstore run`: boots a guest, with its console here or to run a command in a container of it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ccstore.cli.context import store_option
+from ccstore.errors import CcError
+
+if TYPE_CHECKING:
+    from ccstore.guest.session import Session
+
+OWN_FAILURE = 125
+
+
+class PassingStatus(click.Command):
+    """A command whose exit status is that of what it ran; its own failures are 125, whatever they are."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.ClickException as error:
+            from ccstore.cli.app import usage_error
+
+            raise _failed(usage_error(error)) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CcError as error:
+            raise _failed(error) from error
+        except click.ClickException as error:
+            from ccstore.cli.app import usage_error
+
+            raise _failed(usage_error(error)) from error
+
+
+def _failed(error: CcError) -> click.exceptions.Exit:
+    from ccstore.cli.app import show_error
+
+    show_error(error)
+    return click.exceptions.Exit(OWN_FAILURE)
+
+
+@click.command("run", cls=PassingStatus)
+@click.argument("target", metavar="TARGET")
+@click.argument("argv", metavar="[-- COMMAND…]", nargs=-1, type=click.UNPROCESSED)
+@click.option("--machine", type=click.Choice(["q35", "microvm"]), help="Machine type (default: the image's).")
+@click.option("--memory", metavar="SIZE", help="Memory, such as 512M (default: the image's).")
+@click.option("--cpus", type=click.IntRange(1, 255), default=1, help="Processors (default: 1).")
+@click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", help="KVM or emulation.")
+@click.option("--no-network", is_flag=True, help="Leave the network out.")
+@click.option("--publish", "-p", multiple=True, metavar="[ADDR:]HOST:GUEST[/udp]", help="Forward a port.")
+@click.option("--share", multiple=True, metavar="DIR[:TAG][:ro]", help="Give the guest a folder (9p).")
+@click.option("--virtiofs", is_flag=True, help="Share folders by virtiofsd instead of 9p.")
+@click.option("--volume", multiple=True, metavar="FILE[:ro]", help="Give the guest a raw disk image.")
+@click.option("--append", default="", metavar="WORDS", help="Further kernel parameters.")
+@click.option("--timeout", metavar="DURATION", help="End the guest after 45s, 10m, …")
+@click.option("--ready-timeout", default="60s", metavar="DURATION", help="For the agent (default: 60s).")
+@click.option("--qemu", metavar="TARGET|PATH", help="The QEMU to use (default: the host's, else `qemu`).")
+@click.option(
+    "--vmm",
+    type=click.Choice(["qemu", "firecracker", "cloud-hypervisor"]),
+    default="qemu",
+    help="What runs the guest (default: qemu).",
+)
+@click.option("--rootfs", metavar="DIR|oci:DIR|TARGET", help="The container's root (default: the recipe's).")
+@click.option("--env", "-e", multiple=True, metavar="K=V", help="A variable of the command's environment.")
+@click.option("--workdir", "-w", default="/", metavar="DIR", help="Where the command starts (default: /).")
+@click.option("--user", "-u", metavar="NAME|UID[:GID]", help="Who the command runs as (default: root).")
+@click.option("--tty/--no-tty", "-t/-T", default=None, help="A terminal for the command (default: as here).")
+@click.option("--verbose", "-v", is_flag=True, help="With a command: the guest's console on stderr.")
+@click.option("--dry-run", is_flag=True, help="Print the command line or configuration, and start nothing.")
+@store_option
+def command(target: str, argv: tuple[str, ...], store: str | None, **values: Any) -> None:
+    """Boot TARGET, and run COMMAND in a container of it.
+
+    Without COMMAND the guest's console is here until the guest powers off; Ctrl-] ends it. The exit status is that
+    of COMMAND, or 0 after a power-off; 125 says that ccstore or the guest failed. Images are never written.
+
+    \b
+    ccstore run clear-containers                      the console
+    ccstore run clear-containers -- sh -c 'exit 7'    a command in a container
+    ccstore run clear-containers.vmlinux+initrd --machine microvm --memory 64M
+    ccstore run clear-containers --publish 8080:80 --share .:work:ro -- /bin/sh
+    """
+    from ccstore.cli.boot import Targets, session
+
+    targets = Targets(store)
+    asked = session(target, targets, values)
+    if values["dry_run"]:
+        from ccstore.guest.qemu import shell_line
+
+        click.echo(shell_line(asked.pasted()))
+    elif argv:
+        raise CcError("usage", "not yet")
+    else:
+        show_console(asked)
+
+
+def show_console(asked: Session) -> None:
+    """The guest's console on this terminal, or passed through as it is where there is none."""
+    from ccstore.guest.terminal import raw
+    from ccstore.guest.watch import Streams
+
+    on_terminal = os.isatty(0)
+    if on_terminal:
+        click.echo("ccstore: Ctrl-] ends the guest", err=True)
+    with raw(0):
+        asked.console(Streams(keyboard=0, screen=1, escape=on_terminal))

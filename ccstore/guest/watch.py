@@ -1,0 +1,201 @@
+"""Stays with a guest until it ended: console, keyboard, time-out, panic, and the monitor's own end, in one loop.
+
+Whoever reads slowly slows the guest down and is not waited for: what is read from one side is held until the other
+can take it, and no more is read meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ccstore.errors import CcError
+from ccstore.guest.console import Tail
+from ccstore.guest.launch import Guest, Program, exit_text
+
+Why = Literal["ended", "timeout", "panicked", "left"]
+LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh have it
+CHUNK = 4096  # a pipe that poll calls writable takes as much without blocking
+SETTLE_SECONDS = 2.0
+PANIC_SECONDS = 10.0  # for the rest of a panic's report, and the reboot that may follow it
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Where the console leads: descriptors, or None for nowhere. `escape`: Ctrl-] on the keyboard leaves."""
+
+    keyboard: int | None = None
+    screen: int | None = None
+    escape: bool = False
+
+
+class Watch:
+    """One guest's life. `fallbacks` are programs to try in turn if one ends before the guest said anything."""
+
+    def __init__(
+        self,
+        guest: Guest,
+        streams: Streams,
+        timeout: float | None = None,
+        fallback: Program | None = None,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.tail = Tail()
+        self.why: Why | None = None
+        self.status = 0
+        self.monitor_said: tuple[str, ...] = ()
+        self._guest, self._streams, self._fallback, self._note = guest, streams, fallback, note
+        self._timeout = timeout
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._to_screen = self._to_guest = b""
+        self._keyboard_open = streams.keyboard is not None
+        self._console_open = True
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+        self._over = threading.Event()
+        guest.console.setblocking(False)
+
+    def run(self) -> Why:
+        """Returns when the guest ended, or must be ended by the caller."""
+        while self.why is None:
+            ready = self._wait()
+            if self._guest.errors in ready and self._guest.read_errors(b"KVM internal error"):
+                self._guest.kill()  # QEMU would hold the guest there for a debugger
+            self._move(ready)
+            if self._guest.pidfd in ready:
+                self._ended()
+            elif self.tail.halted:
+                self.why = "ended"
+                self._flush()
+            elif self._wake in ready:
+                self.why = "left"
+            elif self._deadline is not None and time.monotonic() >= self._deadline:
+                self.why = "panicked" if self.tail.panic is not None else "timeout"
+        self._guest.hang_up()
+        self.monitor_said = self._guest.said()
+        self._over.set()
+        return self.why
+
+    def leave(self) -> None:
+        """Makes `run` return, from whatever thread."""
+        self._fallback = None
+        os.eventfd_write(self._wake, 1)
+
+    def settle(self, ending: bool) -> None:
+        """From another thread: waits a moment for `run` to notice the end of a guest that is `ending`."""
+        self._over.wait(SETTLE_SECONDS if ending else 0)
+
+    def _wait(self) -> set[int]:
+        poll = select.poll()
+        wanted = {self._guest.pidfd: select.POLLIN, self._wake: select.POLLIN}
+        wanted[self._guest.errors] = select.POLLIN
+        console = self._guest.console.fileno()
+        events = 0 if self._to_screen or not self._console_open else select.POLLIN
+        wanted[console] = events | (select.POLLOUT if self._to_guest else 0)
+        if self._to_screen and self._streams.screen is not None:
+            wanted[self._streams.screen] = select.POLLOUT
+        if self._keyboard_open and not self._to_guest and self._streams.keyboard is not None:
+            wanted[self._streams.keyboard] = select.POLLIN
+        for descriptor, events in wanted.items():
+            if events:
+                poll.register(descriptor, events)
+        left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        return {descriptor for descriptor, _ in poll.poll(None if left is None else left * 1000 + 1)}
+
+    def _move(self, ready: set[int]) -> None:
+        if self._streams.screen in ready and self._to_screen:
+            assert self._streams.screen is not None
+            done = os.write(self._streams.screen, self._to_screen[:CHUNK])
+            self._to_screen = self._to_screen[done:]
+        if self._guest.console.fileno() in ready:
+            self._send()
+            if not self._to_screen:
+                self._receive()
+        if self._streams.keyboard in ready and not self._to_guest:
+            self._type()
+
+    def _send(self) -> None:
+        if self._to_guest:
+            try:
+                self._to_guest = self._to_guest[self._guest.console.send(self._to_guest) :]
+            except BlockingIOError:
+                return
+            except OSError:
+                self._to_guest = b""  # it ended, which its pidfd tells
+
+    def _receive(self) -> bool:
+        try:
+            data = self._guest.console.recv(1 << 16)
+        except (BlockingIOError, ConnectionResetError):
+            return False
+        if not data:
+            self._console_open = False
+            return False
+        self.tail.feed(data)
+        if self.tail.panic is not None:
+            limit = 0.0 if self.tail.hangs else PANIC_SECONDS
+            soon = time.monotonic() + limit
+            self._deadline = soon if self._deadline is None else min(self._deadline, soon)
+        if self._streams.screen is not None:
+            self._to_screen += data
+        return True
+
+    def _type(self) -> None:
+        assert self._streams.keyboard is not None
+        data = os.read(self._streams.keyboard, CHUNK)
+        if not data:
+            self._keyboard_open = False
+        if self._streams.escape and LEAVE in data:
+            data = data[: data.index(LEAVE)]
+            self.why = "left"
+        self._to_guest += data
+
+    def _ended(self) -> None:
+        """Takes what is left on the console, and tries the next program if this one did not even start."""
+        while self._receive():
+            pass
+        self.status = self._guest.wait()
+        if self._fallback is not None and self.status and not self.tail.total:
+            said = self._guest.said()
+            reason = said[0] if said else exit_text(self.status)
+            program, self._fallback, self.status = self._fallback, None, 0
+            self._guest.start(program)
+            self._note(reason)
+            return
+        self.why = "panicked" if self.tail.panic is not None else "ended"
+        self._flush()
+
+    def _flush(self) -> None:
+        """The rest of the output; a reader that does not take it in time is not waited for."""
+        end = time.monotonic() + PANIC_SECONDS if self._timeout is None else self._deadline
+        poll = select.poll()
+        if self._streams.screen is not None:
+            poll.register(self._streams.screen, select.POLLOUT)
+        while self._to_screen and self._streams.screen is not None:
+            left = max(0.0, (end or 0.0) - time.monotonic())
+            if not poll.poll(left * 1000):
+                return
+            done = os.write(self._streams.screen, self._to_screen[:CHUNK])
+            self._to_screen = self._to_screen[done:]
+
+    def close(self) -> None:
+        os.close(self._wake)
+
+    def check(self, name: str) -> None:
+        """After `run`: raises for every end but a power-off and leaving it."""
+        lines = self.tail.lines()
+        if self.why == "panicked":
+            message = f"the kernel of {name} panicked: {self.tail.panic}"
+            hint = "the report is above, and its start on the console"
+            raise CcError("guest-panicked", message, details=lines, hint=hint)
+        if self.why == "timeout":
+            message = f"{name} did not end within {self._timeout:.0f} s"
+            raise CcError("guest-timeout", message, details=lines, hint="--timeout gives it more time")
+        if self.why == "ended" and self.status:
+            message = f"the virtual machine monitor of {name} failed ({exit_text(self.status)})"
+            details = self.monitor_said or lines
+            raise CcError("vmm-failed", message, details=details, hint="--dry-run prints its command line")
