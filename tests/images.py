@@ -62,6 +62,7 @@ class Image:
     compressed: bool = True
     architecture: str = "amd64"
     extra: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def config(self) -> bytes:
@@ -70,7 +71,7 @@ class Image:
             {
                 "architecture": self.architecture,
                 "os": "linux",
-                "config": {},
+                "config": {"Labels": dict(self.labels)},
                 "rootfs": {"type": "layers", "diff_ids": diff_ids},
             }
         )
