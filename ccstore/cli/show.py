@@ -1,4 +1,4 @@
-"""`ccstore show`: derivations as JSON."""
+"""`ccstore show`: derivations as JSON, and sizes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import click
 
 from ccstore.build.resolve import Resolved
 from ccstore.build.workspace import Workspace
-from ccstore.cli.context import open_workspace, print_json, store_option, target_argument
+from ccstore.cli.context import json_option, open_workspace, print_json, store_option, target_argument
 from ccstore.cli.realize import as_value
+from ccstore.cli.sizes import lines, sizes_of
 from ccstore.model.derivation import Derivation, FixedOutput
 from ccstore.model.graph import Build, Fetch, OciSource, UrlSource
 
@@ -15,17 +16,30 @@ from ccstore.model.graph import Build, Fetch, OciSource, UrlSource
 @click.command("show")
 @target_argument
 @click.option("--recursive", "-r", is_flag=True, help="With every step behind it, inputs first.")
+@click.option("--sizes", is_flag=True, help="What takes the room in the realised TARGET, by component.")
+@json_option
 @store_option
-def command(target: str, recursive: bool, store: str | None) -> None:
+def command(target: str, recursive: bool, sizes: bool, as_json: bool, store: str | None) -> None:
     """Print TARGET's derivation as JSON: what identifies it, its inputs and what it gave.
 
-    A derivation is null while the content of an input is not known yet.
+    A derivation is null while the content of an input is not known yet. With --sizes, print a table (or JSON) of what
+    takes the room in the realised TARGET instead.
 
     \b
     ccstore show kernel.config
     ccstore show -r kernel | jq -r '.[].id'
+    ccstore show clear-containers --sizes
     """
+    if sizes and recursive:
+        raise click.UsageError("--sizes looks at TARGET alone: leave --recursive out")
     with open_workspace(store) as work:
+        if sizes:
+            found = sizes_of(work, target)
+            if as_json:
+                print_json(found)
+            else:
+                click.echo("\n".join(lines(found)))
+            return
         ref = work.graph.find(target)
         resolved = work.resolve([ref])
         chosen = list(resolved.values()) if recursive else [resolved[ref.step]]

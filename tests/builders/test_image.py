@@ -68,7 +68,13 @@ class Images:
     def make(
         self, format: str, *, rootfs: Path | None = None, kernel: Path | None = None, **more: Any
     ) -> Built:
-        request = {"name": "tiny", "format": format, "cmdline": CMDLINE, "machine": "q35", "memory": "256M"}
+        request: dict[str, Any] = {
+            "name": "tiny",
+            "format": format,
+            "cmdline": CMDLINE,
+            "machine": "q35",
+            "memory": "256M",
+        }
         request |= {"agent": None, "maxSize": None, **more}
         step = Step(self._tools, self._folder(), ("/usr/bin/python3", "/in/.builder/image.py"), IMAGE_SCRIPTS)
         inputs = {"rootfs": rootfs or self.rootfs, "kernel": kernel or self.kernel}
