@@ -12,16 +12,18 @@ from typing import Any
 
 from ccstore.model.graph import Build, Ref
 from ccstore.recipe.draft import Draft, object_name, place, target
-from ccstore.recipe.guest import FORMATS, SECTIONS, Format, GuestRecipe
+from ccstore.recipe.guest import FORMATS, SECTIONS, WITHOUT_KERNEL, Format, GuestRecipe
 from ccstore.recipe.guest_check import check_guest
 from ccstore.recipe.linuxkit import Container
 from ccstore.recipe.linuxkit_values import target_of
 from ccstore.recipe.lower_images import Images, label_of
+from ccstore.recipe.lower_kernel import image_request
 from ccstore.recipe.project import Recipe
 from ccstore.recipe.scripts import scripts
 
 PYTHON = "/usr/bin/python3"
 EPOCH = "1"
+PLAIN = {"contents", "symlink", "mode", "uid", "gid"}  # of a file, what its builder is told as it is
 ROOT_SCRIPTS = (
     "guest_root.py",
     "guest_layers.py",
@@ -49,8 +51,9 @@ def lower_guest(draft: Draft, recipe: Recipe, spec: GuestRecipe) -> None:
     images = Images(draft, recipe)
     rootfs = draft.add(_rootfs(draft, recipe, spec, images))
     kernel = _kernel(draft, recipe, spec, images)
+    draft.add(_oci(recipe, spec, rootfs))
     for each in FORMATS:
-        if kernel:
+        if kernel and each not in WITHOUT_KERNEL:
             draft.add(_image(recipe, spec, each, rootfs, kernel))
     draft.aliases[recipe.name] = f"{recipe.name}.{spec.main_format}"
 
@@ -122,11 +125,7 @@ def _files(draft: Draft, recipe: Recipe, spec: GuestRecipe, inputs: dict[str, Re
     """The files of the description; those of the project become inputs."""
     result: list[dict[str, Any]] = []
     for each in spec.files:
-        value = {
-            key: found
-            for key, found in _given(each).items()
-            if key in ("contents", "symlink", "mode", "uid", "gid")
-        }
+        value: dict[str, Any] = each.model_dump(include=PLAIN, exclude_unset=True)
         value["path"] = each.path
         if each.directory:
             value["directory"] = True
@@ -180,6 +179,22 @@ def _image(recipe: Recipe, spec: GuestRecipe, format: Format, rootfs: Ref, kerne
         target(spec.tools),
         inputs={"rootfs": rootfs, **({"kernel": kernel} if kernel else {})},
         files={**scripts(*IMAGE_SCRIPTS), "image.json": _json(request)},
+        env={"SOURCE_DATE_EPOCH": EPOCH},
+        where=place(recipe, "max-size" if "max_size" in spec.model_fields_set else "kind"),
+    )
+
+
+def _oci(recipe: Recipe, spec: GuestRecipe, rootfs: Ref) -> Build:
+    return Build(
+        f"{recipe.name}.oci",
+        f"{recipe.name}-oci",
+        (PYTHON, "/in/.builder/oci_image.py"),
+        target(spec.tools),
+        inputs={"rootfs": rootfs},
+        files={
+            **scripts("oci_image.py"),
+            "oci.json": image_request("root", {"title": recipe.name}, ["/init"], spec.max_size.get("oci")),
+        },
         env={"SOURCE_DATE_EPOCH": EPOCH},
         where=place(recipe, "max-size" if "max_size" in spec.model_fields_set else "kind"),
     )
