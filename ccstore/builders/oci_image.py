@@ -1,9 +1,10 @@
 """An OCI image layout of a kernel or of a guest's root (runs inside the sandbox).
 
-The request is the builder's file `oci.json`: {"image": "kernel" | "root", "labels": {…}, "entrypoint": […] | null}.
-$out becomes the canonical layout of ccstore.codec.oci: `oci-layout`, `index.json` with one descriptor,
-`blobs/sha256/`. Layers are tar (pax, sorted, owned by root, times at SOURCE_DATE_EPOCH) compressed by the toolchain's
-zlib, so the digest is the same wherever this runs.
+The request is the builder's file `oci.json`: {"image": "kernel" | "root", "labels": {…}, "entrypoint": […] | null,
+"maxSize": bytes | null}. $out becomes the canonical layout of ccstore.codec.oci: `oci-layout`, `index.json` with one
+descriptor, `blobs/sha256/`. Layers are tar (pax, sorted, owned by root, times at SOURCE_DATE_EPOCH) compressed by the
+toolchain's zlib, so the digest is the same wherever this runs. Blobs that are larger together than `maxSize` are
+refused: `image-too-large`.
 
 kernel: inputs `kernel` and `dev`, the two outputs of a kernel. The files of the image are those of LinuxKit's kernel
 packages: /kernel (the vmlinux), /bzImage, /kernel-source-info, /kernel.tar (lib/modules), /kernel-headers.tar
@@ -221,6 +222,17 @@ def main() -> None:
     if request["entrypoint"]:
         config["Entrypoint"] = request["entrypoint"]
     layout.finish(layers, config)
+    check_size(request["maxSize"])
+
+
+def check_size(limit: int | None) -> None:
+    size = sum(path.stat().st_size for path in (OUT / "blobs/sha256").iterdir())
+    if limit is not None and size > limit:
+        message = f"the image has {size} bytes, {limit} are allowed"
+        hint = "leave something out, or raise max-size"
+        report = {"code": "image-too-large", "message": message, "hint": hint}
+        Path(os.environ["CCSTORE_REPORT"]).write_text(json.dumps(report))
+        raise SystemExit(message)
 
 
 if __name__ == "__main__":

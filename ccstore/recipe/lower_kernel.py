@@ -161,10 +161,20 @@ def _image(recipe: Recipe, spec: KernelRecipe) -> Build:
     )
 
 
-def image_request(image: str, labels: Mapping[str, str], entrypoint: Sequence[str] | None = None) -> str:
+def image_request(
+    image: str,
+    labels: Mapping[str, str],
+    entrypoint: Sequence[str] | None = None,
+    max_size: int | None = None,
+) -> str:
     """What builders/oci_image.py is asked for; `labels` are those of OCI, without their prefix."""
     named = {f"org.opencontainers.image.{key}": text for key, text in labels.items()}
-    value = {"image": image, "labels": named, "entrypoint": list(entrypoint) if entrypoint else None}
+    value = {
+        "image": image,
+        "labels": named,
+        "entrypoint": list(entrypoint) if entrypoint else None,
+        "maxSize": max_size,
+    }
     return json.dumps(value, sort_keys=True)
 
 

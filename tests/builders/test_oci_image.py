@@ -147,10 +147,18 @@ def test_the_digest_is_the_same_each_time(step: MakeStep, tmp_path: Path) -> Non
     assert nar_hash(later.out) != nar_hash(one.out)
 
 
+def test_an_image_that_is_too_large(step: MakeStep, tmp_path: Path) -> None:
+    request = image_request("kernel", {}, max_size=100)
+    built = build(step, request, kernel(tmp_path, modules=False))
+    assert built.exit_status != 0
+    assert built.report["code"] == "image-too-large"
+
+
 def test_the_request_is_what_the_builder_reads() -> None:
     assert json.loads(image_request("root", {"title": "x"})) == {
         "image": "root",
         "labels": {"org.opencontainers.image.title": "x"},
         "entrypoint": None,
+        "maxSize": None,
     }
     assert set(scripts("oci_image.py")) == {"oci_image.py"}

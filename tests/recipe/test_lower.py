@@ -164,7 +164,12 @@ def test_what_cannot_change_an_output_is_not_in_an_id(
         ("kernel", "base: tinyconfig", "base: defconfig", {"kernel.config", "kernel-debug.config"}),
         ("kernel", "timeout: 3h", "localversion: -x", {"kernel", "kernel-debug"}),
         ("kernel", "timeout: 3h", "modules: true", {"kernel", "kernel-debug"}),
-        ("kernel", "timeout: 3h", "source-date-epoch: 2", {"kernel", "kernel-debug"}),
+        (
+            "kernel",
+            "timeout: 3h",
+            "source-date-epoch: 2",
+            {"kernel", "kernel.oci", "kernel-debug", "kernel-debug.oci"},
+        ),
         ("kernel-debug", "kind: kernel", "kind: kernel\nmodules: true", {"kernel-debug"}),
         ("module", "make -C", "make -B -C", {"module"}),
         ("module", "{LEVEL: 10}", "{LEVEL: 11}", {"module"}),
