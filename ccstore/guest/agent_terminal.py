@@ -4,11 +4,12 @@ Output goes to a sink, a function that is called with bytes by this channel's th
 up the channel and so, in the end, the processes; nothing is stored. A sink that fails gets no more bytes, and whoever
 waits for the process is told.
 
-Input: the agent keeps 512 bytes of what a process's pipe did not take yet and *drops* the rest, without a word. But
-it answers a frame for a stream that it does not know by an empty frame, after everything that came before it went on
-its way. So every 512 bytes of input are followed by such a probe and the next wait for its answer. (When its own
-output is jammed the agent forgets to answer; the probe is sent again.) What is left: a process that reads nothing has
-its pipe's 64 KiB and 512 bytes; input beyond is lost, and the protocol has no way to tell.
+Input: the agent keeps 512 bytes of what a process's pipe did not take yet, and two frames that come at once are too
+much for it. But it answers a frame for a stream that it does not know by an empty frame, after everything before it
+went on its way. So every 512 bytes of input are followed by such a probe and the next wait for its answer. (When its
+own output is jammed the agent forgets to answer; the probe is sent again.) With a full pipe and 512 bytes, our
+hyperstart reads nothing more until the process does, so the answer waits too; hyperstart as published drops what
+comes then, and the protocol has no way to tell.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
 """A container in a guest, from the start of the pod to its end, over the agent.
 
-The root of the container is a folder of the 9p share (a copy that is the container's own: `stage`) or a block device.
-The network is that of QEMU in user mode.
+The root of a container is a folder of the 9p share or a block device; the agent makes what it mounts on (/proc, /sys,
+/dev), so it must be writable or have those. The network is that of QEMU in user mode.
 """
 
 from __future__ import annotations
 
 import os
 import select
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +35,6 @@ USER_NETWORK = Interface("eth0", (Address("10.0.2.15", 24),))
 USER_ROUTE = Route("default", "10.0.2.2", "eth0")
 USER_DNS = "10.0.2.3"
 _NEEDED_FILES = ("etc/passwd", "etc/group")
-_NEEDED_FOLDERS = ("proc", "sys", "dev", "etc", "tmp")
 _READ = 1 << 14
 _JOIN = 1.0
 
@@ -52,25 +50,12 @@ class Root:
     read_only: bool = False
 
 
-def stage(tree: Path, share: Path, image: str) -> Root:
-    """Copies a root tree into the share, as the root of a container that may write to it.
-
-    Raises CcError `usage` for a tree that the agent cannot start a process in, OSError from copying.
-    """
+def check_root(tree: Path) -> None:
+    """Raises CcError `usage` for a tree that the agent could not start a process in."""
     for name in _NEEDED_FILES:
         if not os.path.lexists(tree / name):
             message = f"the container's root has no /{name}, without which the agent starts no process"
             raise CcError("usage", message, where=str(tree), hint=f"add {name}, it may be empty")
-    target = share / image / "rootfs"
-    shutil.copytree(tree, target, symlinks=True)
-    for folder, _, files in os.walk(target):  # trees in a store are read-only
-        for path in (Path(folder), *(Path(folder) / name for name in files)):
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode | 0o200)
-    for name in _NEEDED_FOLDERS:
-        (target / name).mkdir(exist_ok=True)
-    (target / "tmp").chmod(0o1777)
-    return Root(image)
 
 
 @dataclass(frozen=True)
@@ -87,8 +72,8 @@ class Streams:
 
 
 @dataclass
-class Session:
-    """A started pod."""
+class StartedPod:
+    """The pod of a guest."""
 
     agent: Agent
     containers: int = field(default=0)
@@ -128,9 +113,9 @@ class Session:
 
 
 @contextmanager
-def session(
+def started_pod(
     agent: Agent, *, hostname: str, network: bool = True, share: bool = True, end_timeout: float = 10
-) -> Iterator[Session]:
+) -> Iterator[StartedPod]:
     """A pod, from its start to its end. The machine powers off with it where the agent is PID 1.
 
     An end that takes longer than `end_timeout` seconds is given up: whoever started the machine stops it.
@@ -149,7 +134,7 @@ def session(
     )
     agent.start_pod(pod)
     try:
-        yield Session(agent)
+        yield StartedPod(agent)
     finally:
         try:
             agent.destroy_pod(end_timeout)

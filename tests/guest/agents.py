@@ -1,14 +1,17 @@
-"""Machines with an agent in them, for tests of its client: QEMU under software emulation, channels, a shared folder."""
+"""Machines with an agent in them, for tests of its client: QEMU without KVM, channels, a shared folder."""
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccstore.guest.agent import Agent
+from ccstore.guest.agent import Agent, Running
+from ccstore.guest.agent_bodies import Container, Process
+from ccstore.guest.container import Root, StartedPod, Streams, started_pod
 from tests.boots import COMMAND_LINE
 
 # a guest under emulation shares two cores with everything else that CI does
@@ -79,11 +82,55 @@ def guest(machine: Machine, folder: Path, words: str = "") -> Iterator[Guest]:
 
 @dataclass
 class Heard:
-    """What a process said."""
+    """What a process says."""
 
     out: bytearray = field(default_factory=bytearray)
     err: bytearray = field(default_factory=bytearray)
 
     @property
-    def text(self) -> str:
-        return self.out.decode()
+    def words(self) -> list[str]:
+        return self.out.decode().split()
+
+
+@dataclass
+class Pod:
+    """A started pod, and the root that its containers share."""
+
+    agent: Agent
+    started: StartedPod
+    root: Root
+    count: int = 0
+
+    def process(self, *args: str, terminal: bool = False, user: str | None = None) -> Process:
+        """A process with an id of its own; one argument is a script."""
+        self.count += 1
+        words = args if len(args) > 1 else ("/bin/sh", "-c", args[0])
+        environment = (("PATH", "/bin"), ("WORDS", 'a "b" \\ \n}ü'))
+        return Process(words, f"p{self.count}", environment, terminal=terminal, user=user)
+
+    def run(self, *args: str, stdin: int | None = None, timeout: float = PATIENCE) -> tuple[int, Heard]:
+        """Runs a container until its end: status, and what it said."""
+        heard = Heard()
+        streams = Streams(heard.out.extend, heard.err.extend, stdin)
+        return self.started.run(self.root, self.process(*args), streams, timeout=timeout), heard
+
+    def start(self, *args: str, terminal: bool = False, user: str | None = None) -> tuple[Running, Heard]:
+        """Starts a container whose id is that of its first process."""
+        heard = Heard()
+        process = self.process(*args, terminal=terminal, user=user)
+        container = Container(process.id, process, self.root.image, self.root.rootfs)
+        return self.agent.new_container(container, heard.out.extend, heard.err.extend), heard
+
+    def more(self, container: str, *args: str) -> tuple[Running, Heard]:
+        """Starts another process in a container."""
+        heard = Heard()
+        process = self.process(*args)
+        return self.agent.exec(container, process, heard.out.extend, heard.err.extend), heard
+
+
+@contextlib.contextmanager
+def pod(running: Guest, root: Path) -> Iterator[Pod]:
+    """A pod in a guest, its containers on a copy of `root`."""
+    shutil.copytree(root, running.share / "image/rootfs", symlinks=True)
+    with running.connect() as agent, started_pod(agent, hostname="pod0") as started:
+        yield Pod(agent, started, Root("image"))
