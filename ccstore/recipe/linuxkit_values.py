@@ -57,7 +57,8 @@ def _project_file(value: Any, info: ValidationInfo) -> ProjectFile:
     if value.startswith("~"):  # LinuxKit's word for the home folder of whoever builds
         return ProjectFile(Path(value), value, False)
     path = Path(os.path.normpath(info.context.folder / value))
-    return ProjectFile(path, os.path.relpath(path, info.context.root), False)
+    label = value if value.startswith("/") else os.path.relpath(path, info.context.root)
+    return ProjectFile(path, label, False)
 
 
 def target_of(image: str) -> str | None:
