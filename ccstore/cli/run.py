@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +13,7 @@ from ccstore.cli.context import store_option
 from ccstore.errors import CcError
 
 if TYPE_CHECKING:
-    from ccstore.guest.session import Session
+    from ccstore.guest.session import Machine, Session
 
 OWN_FAILURE = 125
 
@@ -32,10 +34,13 @@ class PassingStatus(click.Command):
             return super().invoke(ctx)
         except CcError as error:
             raise _failed(error) from error
-        except click.ClickException as error:
-            from ccstore.cli.app import usage_error
+        except (click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as error:
+            from ccstore.cli.app import unexpected
 
-            raise _failed(usage_error(error)) from error
+            unexpected(error, debug=ctx.find_root().params["debug"])
+            raise click.exceptions.Exit(OWN_FAILURE) from error
 
 
 def _failed(error: CcError) -> click.exceptions.Exit:
@@ -87,18 +92,19 @@ def command(target: str, argv: tuple[str, ...], store: str | None, **values: Any
     ccstore run clear-containers.vmlinux+initrd --machine microvm --memory 64M
     ccstore run clear-containers --publish 8080:80 --share .:work:ro -- /bin/sh
     """
-    from ccstore.cli.boot import Targets, session
+    from ccstore.cli.boot import Targets, container_root, session
 
     targets = Targets(store)
     asked = session(target, targets, values)
+    root = container_root(target, targets, values["rootfs"]) if argv else None
     if values["dry_run"]:
         from ccstore.guest.qemu import shell_line
 
-        click.echo(shell_line(asked.pasted()))
-    elif argv:
-        raise CcError("usage", "not yet")
-    else:
+        click.echo(shell_line(asked.pasted(root)))
+    elif root is None:
         show_console(asked)
+    else:
+        click.get_current_context().exit(run_command(asked, root, argv, values))
 
 
 def show_console(asked: Session) -> None:
@@ -111,3 +117,39 @@ def show_console(asked: Session) -> None:
         click.echo("ccstore: Ctrl-] ends the guest", err=True)
     with raw(0):
         asked.console(Streams(keyboard=0, screen=1, escape=on_terminal))
+
+
+def run_command(asked: Session, root: Path, argv: tuple[str, ...], values: Mapping[str, Any]) -> int:
+    """Runs the command in a container of the guest and gives its exit status."""
+    from ccstore.cli.boot import ready_timeout
+    from ccstore.guest import command as guest_command
+    from ccstore.guest.watch import Streams
+
+    if asked.image.agent is None:
+        message = f"{asked.image.name} has no agent that could start a container"
+        hint = "leave the command out for its console, or give its recipe an agent"
+        raise CcError("vmm-unfit", message, hint=hint)
+    terminal = values["tty"]
+    if terminal is None:
+        terminal = os.isatty(0) and os.isatty(1)
+    user, _, group = (values["user"] or "").partition(":")
+    wanted = guest_command.Command(
+        argv,
+        guest_command.environment(values["env"]),
+        values["workdir"],
+        user or None,
+        group or None,
+        terminal,
+    )
+    limit = ready_timeout(values)
+
+    def work(machine: Machine) -> int:
+        return guest_command.run(
+            machine,
+            wanted,
+            hostname=asked.image.name[:63],
+            network=asked.options.network,
+            ready_timeout=limit,
+        )
+
+    return asked.work(root, Streams(screen=2 if values["verbose"] else None), work)

@@ -166,7 +166,9 @@ class Guest:
 
 
 def _spec(program: Program, status: int, keep: list[int]) -> enter.Spec:
-    root = None if program.root is None else enter.Root(lower=str(program.root), at=program.root_at)
+    root: enter.Root | None = None
+    if program.root is not None:
+        root = {"lower": str(program.root), "at": program.root_at}
     return {
         "parent": os.getpid(),
         "status": status,

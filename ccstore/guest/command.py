@@ -1,0 +1,191 @@
+"""A command in a container of a guest, as if it ran here: streams, terminal, signals, exit status.
+
+On a terminal every key goes to the command, Ctrl-C too; Ctrl-] ends the guest. Elsewhere SIGINT goes to the command,
+and a second one ends the guest.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Literal
+
+from ccstore.errors import CcError
+from ccstore.guest.agent import Agent, Running
+from ccstore.guest.agent_bodies import Process
+from ccstore.guest.container import Root, Streams, started_pod
+from ccstore.guest.qemu import SHARE_IMAGE, SHARE_ROOTFS
+from ccstore.guest.session import Machine
+from ccstore.guest.terminal import raw, size
+from ccstore.guest.watch import LEAVE
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+INTERRUPTED = 128 + signal.SIGINT
+END_SECONDS = 5.0
+Event = Literal["interrupt", "resize"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run, in what surroundings; `user` and `group` are names or numbers of the container."""
+
+    argv: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+    workdir: str = "/"
+    user: str | None = None
+    group: str | None = None
+    terminal: bool = False
+
+    def process(self) -> Process:
+        given = dict(self.environment)
+        defaults = {"PATH": PATH, "HOME": "/"}
+        if self.terminal:
+            defaults["TERM"] = os.environ.get("TERM", "linux")
+        environment = tuple((defaults | given).items())
+        return Process(
+            self.argv, "p1", environment, self.workdir, self.terminal, user=self.user, group=self.group
+        )
+
+
+def environment(words: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """`K=V`, or `K` for the value that it has here. Raises `usage`."""
+    found = []
+    for word in words:
+        name, given, value = word.partition("=")
+        if not name:
+            raise CcError("usage", f"--env {word}: should be NAME=VALUE", hint="such as --env LANG=C")
+        if given or name in os.environ:
+            found.append((name, value if given else os.environ[name]))
+    return tuple(found)
+
+
+def run(machine: Machine, command: Command, *, hostname: str, network: bool, ready_timeout: float) -> int:
+    """Runs it in a new container on the shared root and gives its exit status. Raises `agent-*`."""
+    with ExitStack() as stack:
+        agent = stack.enter_context(Agent.attach(machine.control, machine.terminal, timeout=ready_timeout))
+        pod = stack.enter_context(
+            started_pod(agent, hostname=hostname, network=network, end_timeout=END_SECONDS)
+        )
+        signals = stack.enter_context(_Signals(agent).taken())
+        keyboard = stack.enter_context(_keyboard(command.terminal))
+        dimensions = size(1) if command.terminal else None
+        streams = Streams(
+            _writer(1),
+            _writer(2),
+            keyboard,
+            None if dimensions is None else (dimensions[1], dimensions[0]),
+        )
+        root = Root(SHARE_IMAGE, SHARE_ROOTFS)
+        status = pod.run(root, command.process(), streams, started=signals.lead_to)
+        # the agent says 0 for every death by a signal
+        return INTERRUPTED if status == 0 and signals.interrupts else status
+
+
+def _writer(descriptor: int) -> Callable[[bytes], object]:
+    def write(data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+
+    return write
+
+
+class _Signals:
+    """SIGINT and changes of the window's size, passed on by a thread: a handler must not wait for the agent."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.interrupts = 0
+        self._agent = agent
+        self._running: Running | None = None
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+
+    def lead_to(self, running: Running) -> None:
+        self._running = running
+
+    @contextmanager
+    def taken(self) -> Iterator[_Signals]:
+        thread = threading.Thread(target=self._pass_on, name="signals", daemon=True)
+        thread.start()
+        before = {
+            signal.SIGINT: signal.signal(signal.SIGINT, self._interrupt),
+            signal.SIGWINCH: signal.signal(signal.SIGWINCH, self._resize),
+        }
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._events.put(None)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.interrupts += 1
+        if self.interrupts > 1 or self._running is None:
+            raise KeyboardInterrupt
+        self._events.put("interrupt")
+
+    def _resize(self, number: int, frame: FrameType | None) -> None:
+        self._events.put("resize")
+
+    def _pass_on(self) -> None:
+        while (event := self._events.get()) is not None:
+            if self._running is None:
+                continue
+            try:
+                if event == "interrupt":
+                    self._agent.signal(self._running, signal.SIGINT)
+                elif self._running.terminal and (dimensions := size(1)):
+                    self._agent.window_size(self._running, dimensions[1], dimensions[0])
+            except CcError:
+                return  # the process or the agent is gone, which whoever waits for them is told
+
+
+@contextmanager
+def _keyboard(terminal: bool) -> Iterator[int]:
+    """Where the command's input comes from: stdin itself or, on a terminal, what of it is not Ctrl-]."""
+    if not terminal or not os.isatty(0):
+        yield 0
+        return
+    source, sink = os.pipe()
+    stop, stopped = os.pipe()
+    thread = threading.Thread(target=_filter, args=(sink, stop), name="keyboard", daemon=True)
+    with raw(0):
+        thread.start()
+        try:
+            yield source
+        finally:
+            os.close(stopped)
+            os.close(source)
+            thread.join()
+            os.close(stop)
+
+
+def _filter(sink: int, stop: int) -> None:
+    """Ctrl-] interrupts the main thread as SIGTERM does."""
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    poll.register(stop, select.POLLIN)
+    try:
+        while stop not in {descriptor for descriptor, _ in poll.poll()}:
+            data = os.read(0, 4096)
+            if LEAVE in data:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            if not data or not _all_written(sink, data):
+                return
+    finally:
+        os.close(sink)
+
+
+def _all_written(sink: int, data: bytes) -> bool:
+    try:
+        os.write(sink, data)  # a pipe takes 64 KiB, and a person types less
+    except BrokenPipeError:
+        return False
+    return True
