@@ -162,7 +162,7 @@ def _kernel(draft: Draft, recipe: Recipe, spec: GuestRecipe, images: Images) -> 
     )
 
 
-def _image(recipe: Recipe, spec: GuestRecipe, format: Format, rootfs: Ref, kernel: Ref | None) -> Build:
+def _image(recipe: Recipe, spec: GuestRecipe, format: Format, rootfs: Ref, kernel: Ref) -> Build:
     request = {
         "name": recipe.name,
         "format": format,
@@ -177,7 +177,7 @@ def _image(recipe: Recipe, spec: GuestRecipe, format: Format, rootfs: Ref, kerne
         object_name(f"{recipe.name}-{format}"),
         (PYTHON, "/in/.builder/image.py"),
         target(spec.tools),
-        inputs={"rootfs": rootfs, **({"kernel": kernel} if kernel else {})},
+        inputs={"rootfs": rootfs, "kernel": kernel},
         files={**scripts(*IMAGE_SCRIPTS), "image.json": _json(request)},
         env={"SOURCE_DATE_EPOCH": EPOCH},
         where=place(recipe, "max-size" if "max_size" in spec.model_fields_set else "kind"),

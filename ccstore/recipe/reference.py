@@ -57,39 +57,57 @@ def _common(schema: dict[str, Any]) -> str:
 
 
 def _section(title: str, model: dict[str, Any], schema: dict[str, Any]) -> str:
-    rows = [" | ".join(("", *cells, "")).strip() for cells in _rows(model, schema, "")]
+    rows = [" | ".join(("", *cells, "")).strip() for cells in _rows(model, schema, "", {})]
     text = " ".join(model["description"].split())
     return "\n".join((f"### {title}", "", text, "", *_HEAD, *rows))
 
 
-def _rows(model: dict[str, Any], schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+def _rows(
+    model: dict[str, Any], schema: dict[str, Any], prefix: str, shown: dict[str, str]
+) -> Iterator[tuple[str, str, str, str]]:
+    """The keys of a mapping, and below each those of the one in it; `shown` says where which stands already."""
     for key, field in model["properties"].items():
         if key in COMMON and not prefix:
             continue
         required = key in model.get("required", ())
-        inner = _definition(field, schema)
-        meaning = field.get("description", "")
-        if "examples" in field:
-            meaning += f" Example: `{_flow(field['examples'][0])}`"
-        meaning = meaning.replace("|", "\\|")
+        inner = field if "unsupported" in field else _definition(field, schema)
+        path = f"{prefix}{key}" + ("[]" if "items" in field and "properties" in inner else "")
+        before = shown.get(inner.get("title", "")) if "properties" in inner else None
+        meaning = _meaning(field, before)
         yield f"`{prefix}{key}`", _type(key, field, schema), _default(key, field, model, required), meaning
-        if "properties" in inner:
-            yield from _rows(inner, schema, f"{prefix}{key}.")
+        if "properties" in inner and not before:
+            shown[inner["title"]] = path
+            yield from _rows(inner, schema, f"{path}.", shown)
+
+
+def _meaning(field: dict[str, Any], before: str | None) -> str:
+    meaning = str(field.get("description", ""))
+    if "unsupported" in field:
+        meaning += f" Valid in LinuxKit, not supported: {field['unsupported']}."
+    if before:
+        meaning += f" Its keys are those of `{before}`."
+    if "examples" in field:
+        meaning += f" Example: `{_flow(field['examples'][0])}`"
+    return meaning.replace("|", "\\|")
 
 
 def _definition(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    name = field.get("$ref", "").rpartition("/")[2]
+    """What a field, or each item of a list, is."""
+    reference = field.get("$ref") or field.get("items", {}).get("$ref", "")
+    name = reference.rpartition("/")[2]
     found: dict[str, Any] = schema["$defs"][name] if name else field
     return found
 
 
 def _type(key: str, field: dict[str, Any], schema: dict[str, Any]) -> str:
     title = field.get("title", "")
-    if title and title != key.replace("-", " ").title():
+    if title and title.replace("-", " ") != key.replace("-", " ").title():
         return str(title)
     if "$ref" in field:
         inner = _definition(field, schema)
         return "mapping" if "properties" in inner else str(inner["title"])
+    if "const" in field:
+        return f"`{field['const']}`"
     if "enum" in field:
         return ", ".join(f"`{each}`" for each in field["enum"])
     if field.get("type") == "array":

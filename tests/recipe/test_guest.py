@@ -47,7 +47,7 @@ def test_the_steps_of_a_guest(tmp_path: Path) -> None:
     graph = sample.graph(write(tmp_path))
     formats = {f"vm.{each}" for each in FORMATS}
     steps = {name for name in graph.steps if name.startswith("vm")}
-    assert {"vm.rootfs"} < steps <= {"vm.rootfs", *formats}
+    assert steps == {"vm.rootfs", *formats}
     assert graph.find("vm") == Ref("vm.vmlinux+initrd")
     rootfs = build_of(graph, "vm.rootfs")
     assert rootfs.inputs["image-00"] == Ref("pid1")
@@ -78,9 +78,18 @@ def test_what_the_maker_of_an_image_is_told(tmp_path: Path) -> None:
 
 def test_one_size_is_for_every_format(tmp_path: Path) -> None:
     graph = sample.graph(write(tmp_path, GUEST + "max-size: 2MiB\n"))
-    assert {request(graph, f"vm.{each}")["maxSize"] for each in FORMATS if f"vm.{each}" in graph.steps} == {
-        2 << 20
-    }
+    for each in FORMATS:
+        files = build_of(graph, f"vm.{each}").files
+        asked = json.loads(files["oci.json" if each == "oci" else "image.json"])
+        assert asked["maxSize"] == 2 << 20
+
+
+def test_a_step_brings_every_script_that_its_builder_wants(tmp_path: Path) -> None:
+    graph = sample.graph(write(tmp_path, GUEST.replace("image: kernel", f"image: oci:../x@sha256:{DIGEST}")))
+    for step in ("vm.rootfs", "vm.kernel", *(f"vm.{each}" for each in FORMATS)):
+        files = build_of(graph, step).files
+        wanted = set(re.findall(r"^    import (\w+)", "\n".join(files.values()), re.MULTILINE))
+        assert {f"{name}.py" for name in wanted} <= set(files), step
 
 
 def test_the_format_of_the_recipe_itself(tmp_path: Path) -> None:
