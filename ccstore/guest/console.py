@@ -6,6 +6,7 @@ import re
 
 KEPT = 16 << 10  # bytes
 SHOWN = 25  # lines
+BEFORE_PANIC = 10
 # how Linux begins and ends the report of a panic; the second line comes only if it will then hang for ever
 _STAMP = rb"^(?:\[ *\d+\.\d+\](?:\[[^\]]*\])? )?"
 _PANIC = re.compile(_STAMP + rb"Kernel panic - not syncing: ?(.*?)\r*$", re.MULTILINE)
@@ -41,7 +42,11 @@ class Tail:
         self.halted = self.halted or _HALTED.search(whole) is not None
 
     def lines(self) -> tuple[str, ...]:
-        """The last lines as text, without terminal sequences and blank lines."""
+        """The last lines as text, without terminal sequences and blank lines; of a panic, how it began."""
         text = _ESCAPES.sub("", self._kept.decode(errors="replace"))
-        lines = [line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").split("\n")]
-        return tuple(line for line in lines if line.strip())[-SHOWN:]
+        every = [line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").split("\n")]
+        lines = tuple(line for line in every if line.strip())
+        start = next((i for i, line in enumerate(lines) if "Kernel panic - not syncing" in line), None)
+        if start is None:
+            return lines[-SHOWN:]
+        return lines[max(0, start - BEFORE_PANIC) :][:SHOWN]

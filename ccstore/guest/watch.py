@@ -190,7 +190,7 @@ class Watch:
         lines = self.tail.lines()
         if self.why == "panicked":
             message = f"the kernel of {name} panicked: {self.tail.panic}"
-            hint = "the report is above, and its start on the console"
+            hint = "`ccstore run` without a command shows the whole console; more memory or other --append may help"
             raise CcError("guest-panicked", message, details=lines, hint=hint)
         if self.why == "timeout":
             message = f"{name} did not end within {self._timeout:.0f} s"
