@@ -15,7 +15,7 @@ from ccstore.build.locate import find_store, require_project
 from ccstore.errors import CcError
 from ccstore.guest.accelerator import kvm_problem
 from ccstore.guest.boot import BootImage, parse_size
-from ccstore.guest.options import Forward, Options, Share, Volume, parse_duration
+from ccstore.guest.options import Accelerator, Forward, Options, Share, Volume, parse_duration
 from ccstore.guest.programs import Qemu, host_qemu, named_qemu, qemu_of
 from ccstore.guest.session import Session
 
@@ -86,44 +86,46 @@ def _default_container(target: str, targets: Targets) -> str:
     return container
 
 
-def ready_timeout(values: Mapping[str, Any]) -> float:
-    """Seconds that the agent has to get ready."""
-    return _Options(values).seconds("ready_timeout") or 0.0
+def seconds(values: Mapping[str, Any], name: str) -> float | None:
+    """A time that was given, or None. Raises `usage`."""
+    return _Options(values).seconds(name)
 
 
 def session(target: str, targets: Targets, values: Mapping[str, Any]) -> Session:
     """The run that the command line asks for. Raises `usage` and whatever making its targets raises."""
-    chosen = _Options(values)
+    timeout = seconds(values, "timeout")
+    image, chosen = image_and_options(target, targets, values)
+    program = qemu(values["qemu"], targets)
+    return Session(image, chosen, program, emulate=values["accel"] == "auto", timeout=timeout, note=note)
+
+
+def image_and_options(target: str, targets: Targets, values: Mapping[str, Any]) -> tuple[BootImage, Options]:
+    """What is booted, and how."""
+    asked = _Options(values)
+    publish = tuple(Forward.parse(text) for text in values["publish"])
+    shares = _different(tuple(Share.parse(text) for text in values["share"]))
+    volumes = tuple(Volume.parse(text) for text in values["volume"])
+    network, memory = asked.network(), asked.memory()
     image = BootImage.read(targets.path(target))
-    accelerator = _accelerator(values["accel"])
-    return Session(
-        image,
-        Options(
-            machine=values["machine"] or image.machine,
-            accelerator="tcg" if accelerator == "tcg" else "kvm",
-            memory=chosen.memory(image.memory),
-            cpus=values["cpus"],
-            append=values["append"],
-            network=chosen.network(),
-            publish=tuple(Forward.parse(text) for text in values["publish"]),
-            shares=_different(tuple(Share.parse(text) for text in values["share"])),
-            volumes=tuple(Volume.parse(text) for text in values["volume"]),
-        ),
-        qemu(values["qemu"], targets),
-        emulate=values["accel"] == "auto",
-        timeout=chosen.seconds("timeout"),
-        note=note,
+    return image, Options(
+        machine=values["machine"] or image.machine,
+        accelerator=_accelerator("kvm" if values["vmm"] != "qemu" else values["accel"]),
+        memory=memory or image.memory,
+        cpus=values["cpus"],
+        append=values["append"],
+        network=network,
+        publish=publish,
+        shares=shares,
+        volumes=volumes,
     )
 
 
-def _accelerator(wanted: str) -> str:
+def _accelerator(wanted: str) -> Accelerator:
     """What to start with. Says in one line why it is not KVM."""
-    if wanted != "auto":
-        return wanted
-    problem = kvm_problem()
+    problem = kvm_problem() if wanted == "auto" else ""
     if problem:
         note(f"KVM does not work here ({problem}): software emulation")
-    return "tcg" if problem else "kvm"
+    return "tcg" if problem or wanted == "tcg" else "kvm"
 
 
 def qemu(wanted: str | None, targets: Targets) -> Qemu:
@@ -164,13 +166,13 @@ class _Options:
         except ValueError as error:
             raise _bad(name.replace("_", "-"), error) from error
 
-    def memory(self, default: int) -> int:
+    def memory(self) -> int | None:
         text = self.values["memory"]
         try:
-            memory = default if text is None else parse_size(text)
+            memory = None if text is None else parse_size(text)
         except ValueError as error:
             raise _bad("memory", error) from error
-        if memory < SMALLEST_MEMORY:
+        if memory is not None and memory < SMALLEST_MEMORY:
             raise CcError("usage", f"--memory {text}: no guest runs in so little", hint="give at least 64M")
         return memory
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,9 @@ from ccstore.cli.context import store_option
 from ccstore.errors import CcError
 
 if TYPE_CHECKING:
+    from ccstore.cli.boot import Targets
     from ccstore.guest.session import Machine, Session
+    from ccstore.guest.watch import Streams
 
 OWN_FAILURE = 125
 
@@ -95,6 +97,9 @@ def command(target: str, argv: tuple[str, ...], store: str | None, **values: Any
     from ccstore.cli.boot import Targets, container_root, session
 
     targets = Targets(store)
+    if values["vmm"] != "qemu":
+        other_monitor(target, targets, argv, values)
+        return
     asked = session(target, targets, values)
     root = container_root(target, targets, values["rootfs"]) if argv else None
     if values["dry_run"]:
@@ -102,12 +107,12 @@ def command(target: str, argv: tuple[str, ...], store: str | None, **values: Any
 
         click.echo(shell_line(asked.pasted(root)))
     elif root is None:
-        show_console(asked)
+        show_console(asked.console)
     else:
         click.get_current_context().exit(run_command(asked, root, argv, values))
 
 
-def show_console(asked: Session) -> None:
+def show_console(boot: Callable[[Streams], None]) -> None:
     """The guest's console on this terminal, or passed through as it is where there is none."""
     from ccstore.guest.terminal import raw
     from ccstore.guest.watch import Streams
@@ -116,12 +121,34 @@ def show_console(asked: Session) -> None:
     if on_terminal:
         click.echo("ccstore: Ctrl-] ends the guest", err=True)
     with raw(0):
-        asked.console(Streams(keyboard=0, screen=1, escape=on_terminal))
+        boot(Streams(keyboard=0, screen=1, escape=on_terminal))
+
+
+def other_monitor(target: str, targets: Targets, argv: tuple[str, ...], values: Mapping[str, Any]) -> None:
+    """Firecracker or cloud-hypervisor: its configuration, or a guest with its console here."""
+    from ccstore.cli.boot import image_and_options, seconds
+    from ccstore.guest import session, vmm
+    from ccstore.guest.qemu import shell_line
+
+    monitor = values["vmm"]
+    if argv:
+        hint = "leave --vmm out, or the command: its console shows the guest"
+        raise CcError(
+            "vmm-unfit", f"commands are run through QEMU's channels, and not by {monitor}", hint=hint
+        )
+    image, options = image_and_options(target, targets, values)
+    timeout = seconds(values, "timeout")
+    if not values["dry_run"]:
+        show_console(lambda streams: session.other_monitor(monitor, image, options, streams, timeout))
+    elif monitor == vmm.FIRECRACKER:
+        click.echo(vmm.firecracker_config(image, options))
+    else:
+        click.echo(shell_line([monitor, *vmm.cloud_hypervisor_arguments(image, options)]))
 
 
 def run_command(asked: Session, root: Path, argv: tuple[str, ...], values: Mapping[str, Any]) -> int:
     """Runs the command in a container of the guest and gives its exit status."""
-    from ccstore.cli.boot import ready_timeout
+    from ccstore.cli.boot import seconds
     from ccstore.guest import command as guest_command
     from ccstore.guest.watch import Streams
 
@@ -141,7 +168,7 @@ def run_command(asked: Session, root: Path, argv: tuple[str, ...], values: Mappi
         group or None,
         terminal,
     )
-    limit = ready_timeout(values)
+    limit = seconds(values, "ready_timeout") or 0.0
 
     def work(machine: Machine) -> int:
         return guest_command.run(

@@ -29,12 +29,16 @@ STDERR_KEPT = 8 << 10
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A command to run. The guest gets a private writable view of the folder `root`, at `root_at` below SHARE."""
+    """A command to run. The guest gets a private writable view of the folder `root`, at `root_at` below SHARE.
+
+    `keep` are descriptors that the command inherits under their numbers.
+    """
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     root: Path | None = None
     root_at: str = ""
+    keep: tuple[int, ...] = ()
 
 
 class Channel:
@@ -91,10 +95,10 @@ class Guest:
         status, report = os.pipe()
         os.set_blocking(self._errors, False)
         theirs = self._console.theirs.fileno()
-        keep = [each.theirs.fileno() for each in self.channels]
+        keep = [*program.keep, *(each.theirs.fileno() for each in self.channels)]
         text = json.dumps(_spec(program, report, keep))
         try:
-            with _memory_file(text) as source:
+            with memory_file(text) as source:
                 self._process = subprocess.Popen(
                     [_interpreter(), "-I", "-S", enter.__file__, str(source)],
                     stdin=theirs,
@@ -180,7 +184,8 @@ def _spec(program: Program, status: int, keep: list[int]) -> enter.Spec:
 
 
 @contextlib.contextmanager
-def _memory_file(text: str) -> Iterator[int]:
+def memory_file(text: str) -> Iterator[int]:
+    """A descriptor of a file that holds `text` and has no name."""
     source = os.memfd_create("ccstore-guest")
     try:
         os.write(source, text.encode())

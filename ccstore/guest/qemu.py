@@ -36,7 +36,7 @@ class Wiring:
 def arguments(image: BootImage, options: Options, wiring: Wiring) -> list[str]:
     """The arguments of qemu-system-x86_64, the console on its stdin and stdout. Raises `vmm-unfit`."""
     bus = BUS[options.machine]
-    command = [*_machine(image, options), *_kernel(image, options), *_console(image, wiring, bus)]
+    command = [*_machine(image, options), *_kernel(image, options), *_console(image, options, wiring, bus)]
     command += [
         "-object",
         "rng-random,id=rng0,filename=/dev/urandom",
@@ -85,12 +85,12 @@ def console_device(cmdline: str) -> str:
     return "ttyS0"
 
 
-def _console(image: BootImage, wiring: Wiring, bus: str) -> Iterator[str]:
+def _console(image: BootImage, options: Options, wiring: Wiring, bus: str) -> Iterator[str]:
     mux = ",mux=on" if wiring.monitor else ""
     yield from ("-chardev", f"stdio,id=console,signal=off{mux}")
     if wiring.monitor:
         yield from ("-mon", "chardev=console")
-    virtual = console_device(image.cmdline) == "hvc0"
+    virtual = console_device(f"{image.cmdline} {options.append}") == "hvc0"
     if not virtual:
         yield from ("-serial", "chardev:console")
     if virtual or wiring.channels:

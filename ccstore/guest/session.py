@@ -12,10 +12,11 @@ from pathlib import Path
 
 from ccstore.errors import CcError
 from ccstore.guest.boot import BootImage
-from ccstore.guest.launch import SHARE, Guest, Program
+from ccstore.guest.launch import SHARE, Guest, Program, memory_file
 from ccstore.guest.options import Options, Share
 from ccstore.guest.programs import Qemu
 from ccstore.guest.qemu import SHARE_IMAGE, SHARE_ROOTFS, SHARE_TAG, Wiring, arguments
+from ccstore.guest.vmm import FIRECRACKER, firecracker_config, monitor_command
 from ccstore.guest.watch import Streams, Watch
 
 Note = Callable[[str], None]
@@ -98,6 +99,25 @@ class Session:
 
     def _emulated(self, reason: str) -> None:
         self.note(f"KVM does not work here ({reason}): software emulation")
+
+
+def other_monitor(
+    monitor: str, image: BootImage, options: Options, streams: Streams, timeout: float | None
+) -> None:
+    """Boots by Firecracker or cloud-hypervisor, with the console on `streams`.
+
+    Raises `vmm-missing`, `vmm-unfit`, and what `Session.console` raises.
+    """
+    config = firecracker_config(image, options) if monitor == FIRECRACKER else ""
+    with memory_file(config) as file, Guest() as guest:
+        command = monitor_command(monitor, image, options, f"/proc/self/fd/{file}")
+        watch = Watch(guest, streams, timeout)
+        try:
+            guest.start(Program(command, keep=(file,)))
+            watch.run()
+        finally:
+            watch.close()
+    watch.check(image.name)
 
 
 @dataclass(frozen=True, slots=True)
