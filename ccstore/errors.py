@@ -31,6 +31,7 @@ EXIT_STATUS: dict[str, int] = {
     "name-invalid": 2,
     "platform-missing": 2,
     "not-an-image": 2,
+    "runtime-unfit": 2,
     "output-exists": 2,
     "root-unknown": 2,
     # 3: a build failed

@@ -18,7 +18,7 @@ from ccstore.errors import CcError
 # in the order of the help text; each is a module of this package with a command of the same name
 VERBS = [
     *("realize", "plan", "path", "list", "show", "graph", "log"),
-    *("run", "export"),
+    *("run", "export", "runtime-config"),
     *("gc", "root", "verify", "hash", "lock", "schema", "doctor", "init"),
 ]
 EPILOG = "TARGET is a recipe (kernel), a step of one (kernel.config) or an output (kernel^dev)."
