@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import DATA, REPOSITORY, Shell, clone_store, write
 from tests.guest.agents import Machine
+from tests.guest.initramfs import SmallGuest
 
 _GIT = "https://github.com/hyperhq/hyperstart"
 
@@ -52,7 +53,7 @@ def hyperstart(guests: Shell) -> Path:
 @pytest.fixture(scope="session")
 def testagent(guests: Shell) -> Path:
     """An initramfs with the tests' own agent as PID 1."""
-    return Path(guests.run("realize", "testagent").stdout.strip())
+    return Path(guests.run("realize", "testagent-initramfs").stdout.strip())
 
 
 @pytest.fixture(scope="session")
@@ -74,3 +75,12 @@ def container_root(tool: Callable[[str], str], tmp_path_factory: pytest.TempPath
 def test_machine(tool: Callable[[str], str], kernel: Path, testagent: Path) -> Machine:
     """A guest with the tests' own agent."""
     return Machine(tool("qemu-system-x86_64"), kernel, testagent)
+
+
+@pytest.fixture(scope="session")
+def small_guest(tool: Callable[[str], str], guests: Shell, kernel: Path) -> SmallGuest:
+    """Our init and crun, and busybox as the root of every container."""
+    init, crun, busybox = (
+        Path(line) for line in guests.run("realize", "guest-init", "crun", "container-root").stdout.split()
+    )
+    return SmallGuest(tool("qemu-system-x86_64"), kernel, (init, crun), busybox)

@@ -3,49 +3,22 @@
  * Control frames: u32 code, u32 length with these 8 bytes, body. Terminal frames: u64 stream, u32 length with these 12
  * bytes, data; none is the end. Big-endian. Like hyperstart it says NEXT for what it reads, keeps 512 bytes of unread
  * input, takes no frames while there are more, answers one for an unknown stream by an empty one, and says 0 for death
- * by a signal. A container here is a chroot.
+ * by a signal.
  *
  * testagent=MODE on the kernel's command line makes it misbehave; see misbehave() and obey().
  */
-#define _GNU_SOURCE
+#include "agent.h"
 #include <arpa/inet.h>
 #include <endian.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <glob.h>
 #include <poll.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-enum { GETVERSION = 0, STARTPOD = 1, DESTROYPOD = 4, EXECCMD = 6, READY = 8, ACK = 9, ERROR = 10, WINSIZE = 11,
-       PING = 12, NEXT = 14, WRITEFILE = 15, READFILE = 16, NEWCONTAINER = 17, KILLCONTAINER = 18, ONLINECPUMEM = 19,
-       SETUPINTERFACE = 20, SETUPROUTE = 21, REMOVECONTAINER = 22, EVENT = 23, SIGNALPROCESS = 24 };
 
 #define VERSION 4244
-#define UNREAD 512
-#define PROCESSES 16
 #define MAX_FRAME (1 << 20)
 
-struct process {
-	pid_t pid; /* 0: this place is free */
-	char container[65], id[65];
-	uint64_t stdio, stderr_;
-	int in, out, err, terminal, first, exited, status, input_ends;
-	char unread[UNREAD];
-	size_t unread_size;
-};
-
-static struct process processes[PROCESSES];
 static int control, terminal, pod, destroying;
 static char mode[64] = "";
 
@@ -72,7 +45,7 @@ static void send_all(int fd, const void *data, size_t size)
 		}
 }
 
-static void say(uint32_t code, const void *body, uint32_t size)
+void say(uint32_t code, const void *body, uint32_t size)
 {
 	char *frame = malloc(8 + size);
 
@@ -89,7 +62,7 @@ static void say_number(uint32_t code, uint32_t number)
 	say(code, &number, 4);
 }
 
-static void stream(uint64_t number, const void *data, uint32_t size)
+void stream(uint64_t number, const void *data, uint32_t size)
 {
 	char frame[12 + 4096];
 	uint64_t first = htobe64(number);
@@ -101,109 +74,7 @@ static void stream(uint64_t number, const void *data, uint32_t size)
 	send_all(terminal, frame, 12 + size);
 }
 
-/* JSON without blanks, as our client writes it */
-
-static const char *skip(const char *at)
-{
-	int depth = 0;
-
-	do {
-		if (*at == '"')
-			for (at++; *at && *at != '"'; at++)
-				at += *at == '\\';
-		else if (*at == '{' || *at == '[')
-			depth++;
-		else if (*at == '}' || *at == ']')
-			depth--;
-		at += *at != 0;
-	} while (*at && (depth > 0 || !strchr(",:]}", *at)));
-	return at;
-}
-
-static const char *member(const char *object, const char *key)
-{
-	const char *at = object, *value;
-
-	if (!at || *at != '{')
-		return NULL;
-	while (*at && *at != '}') {
-		value = skip(++at);
-		if (*value != ':')
-			return NULL;
-		if ((size_t)(value - at) == strlen(key) + 2 && !strncmp(at + 1, key, strlen(key)))
-			return value + 1;
-		at = skip(value + 1);
-	}
-	return NULL;
-}
-
-static char *text(const char *value)
-{
-	char *copy = calloc(1, value ? strlen(value) + 1 : 1), *to = copy;
-	static const char plain[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
-	unsigned number;
-
-	if (!value || *value != '"')
-		return copy;
-	for (value++; *value && *value != '"'; value++)
-		if (*value != '\\')
-			*to++ = *value;
-		else if (*++value == 'u' && sscanf(value + 1, "%4x", &number) == 1) {
-			*to++ = number;
-			value += 4;
-		} else if (*value && strchr(plain, *value))
-			*to++ = meant[strchr(plain, *value) - plain];
-	return copy;
-}
-
-static char *text_of(const char *object, const char *key)
-{
-	return text(member(object, key));
-}
-
-static long long number_of(const char *object, const char *key)
-{
-	const char *value = member(object, key);
-
-	return value ? atoll(value) : 0;
-}
-
-static int count(const char *list)
-{
-	int n = 0;
-
-	if (!list || *list != '[')
-		return 0;
-	for (list++; *list && *list != ']'; list += *list == ',', n++)
-		list = skip(list);
-	return n;
-}
-
-static const char *item(const char *list, int n)
-{
-	for (list++; n; n--)
-		list = skip(list) + 1;
-	return list;
-}
-
-/* processes */
-
-static struct process *find(const char *container, const char *id)
-{
-	for (struct process *each = processes; each < processes + PROCESSES; each++)
-		if (each->pid && !strcmp(each->container, container) && (id ? !strcmp(each->id, id) : each->first))
-			return each;
-	return NULL;
-}
-
-static char *place(const char *container, const char *file)
-{
-	char *path;
-
-	if (asprintf(&path, "/run/%s%s", container, file) < 0)
-		exit(1);
-	return path;
-}
+/* commands */
 
 static int in_place(const char *container, const char *file, int flags)
 {
@@ -213,160 +84,6 @@ static int in_place(const char *container, const char *file, int flags)
 	free(path);
 	return fd;
 }
-
-static void become(struct process *self, const char *body, int in, int out, int err)
-{
-	const char *list = member(body, "args"), *pairs = member(body, "envs");
-	char *root = place(self->container, ""), *workdir = text_of(body, "workdir");
-	char **args = calloc(count(list) + 1, sizeof(char *));
-	sigset_t none;
-
-	setsid();
-	dup2(in, 0), dup2(out, 1), dup2(err, 2);
-	if (self->terminal)
-		ioctl(0, TIOCSCTTY, 0);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (chroot(root) || chdir(workdir))
-		_exit(125);
-	for (int i = 0; i < count(list); i++)
-		args[i] = text(item(list, i));
-	clearenv();
-	setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin", 1);
-	for (int i = 0; i < count(pairs); i++)
-		setenv(text_of(item(pairs, i), "env"), text_of(item(pairs, i), "value"), 1);
-	execvp(args[0], args);
-	_exit(errno == ENOENT ? 127 : 126);
-}
-
-static int open_terminal(void)
-{
-	int unlock = 0, fd = open("/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
-
-	ioctl(fd, TIOCSPTLCK, &unlock);
-	return fd;
-}
-
-static int start(const char *container, const char *body, int first)
-{
-	struct process *self = processes;
-	int in[2], out[2], err[2];
-	char *id = text_of(body, "id");
-	const char *tty = member(body, "terminal");
-
-	while (self < processes + PROCESSES && self->pid)
-		self++;
-	if (self == processes + PROCESSES || !*id || !number_of(body, "stdio") || !count(member(body, "args")))
-		return ERROR;
-	memset(self, 0, sizeof(*self));
-	snprintf(self->container, sizeof(self->container), "%s", container);
-	snprintf(self->id, sizeof(self->id), "%s", id);
-	self->first = first;
-	self->stdio = number_of(body, "stdio");
-	self->stderr_ = number_of(body, "stderr");
-	self->terminal = tty && *tty == 't';
-	if (!self->terminal && !self->stderr_)
-		return ERROR;
-	if (self->terminal) {
-		in[1] = out[0] = open_terminal();
-		in[0] = out[1] = err[1] = ioctl(out[0], TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-		err[0] = -1;
-	} else if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC))
-		return ERROR;
-	self->in = in[1], self->out = out[0], self->err = err[0];
-	fcntl(self->in, F_SETFL, O_NONBLOCK);
-	self->pid = fork();
-	if (!self->pid)
-		become(self, body, in[0], out[1], err[1]);
-	close(in[0]);
-	if (!self->terminal)
-		close(out[1]), close(err[1]);
-	return ACK;
-}
-
-static void finish(struct process *self)
-{
-	char event[256];
-
-	if (!self->exited || self->out >= 0 || self->err >= 0)
-		return;
-	if (self->in >= 0 && !self->terminal)
-		close(self->in);
-	stream(self->stdio, NULL, 0);
-	snprintf(event, sizeof(event), "{\"container\":\"%s\",\"process\":\"%s\",\"event\":\"finished\",\"status\":%d}",
-		 self->container, self->id, self->status);
-	say(EVENT, event, strlen(event));
-	self->pid = 0;
-}
-
-static void reap(void)
-{
-	int status;
-	pid_t pid;
-
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		for (struct process *each = processes; each < processes + PROCESSES; each++) {
-			if (each->pid != pid)
-				continue;
-			each->exited = 1;
-			each->status = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
-			for (struct process *other = processes; each->first && other < processes + PROCESSES; other++)
-				if (other->pid && other != each && !strcmp(other->container, each->container))
-					kill(other->pid, SIGKILL);
-			finish(each);
-		}
-}
-
-static void hand_out(struct process *self, int *fd, uint64_t number)
-{
-	char data[4096];
-	ssize_t size = read(*fd, data, sizeof(data));
-
-	if (size > 0) {
-		stream(number, data, size);
-		return;
-	}
-	close(*fd);
-	*fd = -1;
-	finish(self);
-}
-
-static void pass_input(struct process *self)
-{
-	ssize_t done = self->unread_size ? write(self->in, self->unread, self->unread_size) : 0;
-
-	if (done < 0 && errno == EAGAIN)
-		return;
-	if (done > 0)
-		memmove(self->unread, self->unread + done, self->unread_size -= done);
-	if (done < 0 || (!self->unread_size && self->input_ends && !self->terminal)) {
-		close(self->in);
-		self->in = -1;
-	}
-}
-
-/* 0: there is no room yet */
-static int take_input(uint64_t number, const char *data, size_t size)
-{
-	for (struct process *each = processes; each < processes + PROCESSES; each++) {
-		if (!each->pid || each->stdio != number)
-			continue;
-		if (each->in < 0 || each->exited)
-			return 1;
-		if (size > UNREAD - each->unread_size && each->unread_size)
-			return 0;
-		each->input_ends |= !size;
-		if (size > UNREAD)
-			size = UNREAD;
-		memcpy(each->unread + each->unread_size, data, size);
-		each->unread_size += size;
-		return 1;
-	}
-	stream(number, NULL, 0);
-	return 1;
-}
-
-/* commands */
 
 static int make_container(const char *body)
 {
@@ -635,6 +352,10 @@ int main(void)
 	mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
 	mkdir("/dev/pts", 0755);
 	mount("devpts", "/dev/pts", "devpts", 0, "ptmxmode=0666");
+	mount("tmpfs", "/run", "tmpfs", 0, NULL);
+	mount("tmpfs", "/tmp", "tmpfs", 0, NULL);
+	mkdir("/tmp/hyper", 0755);
+	mkdir("/tmp/hyper/shared", 0755);
 	if (read(open("/proc/cmdline", O_RDONLY), line, sizeof(line) - 1) > 0 && (word = strstr(line, "testagent=")))
 		sscanf(word, "testagent=%63s", mode);
 	printf("testagent: mode '%s'\n", mode);
