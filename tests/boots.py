@@ -22,9 +22,17 @@ class Boot:
     console: str
 
 
-def boot(qemu: str, kernel: Path, initramfs: Path, machine: str = "q35", timeout: float = 180) -> Boot:
+def boot(
+    qemu: str,
+    kernel: Path,
+    initramfs: Path,
+    machine: str = "q35",
+    timeout: float = 180,
+    *,
+    memory: str = "256M",
+) -> Boot:
     """Boots `kernel` until its init ends the machine. Fails with the console if the marker never came."""
-    command = [qemu, "-M", machine, "-accel", "tcg", "-cpu", "max", "-m", "256M", "-display", "none"]
+    command = [qemu, "-M", machine, "-accel", "tcg", "-cpu", "max", "-m", memory, "-display", "none"]
     command += [*MACHINES[machine], "-no-reboot", "-serial", "stdio"]
     command += ["-kernel", str(kernel), "-initrd", str(initramfs), "-append", COMMAND_LINE]
     done = subprocess.run(

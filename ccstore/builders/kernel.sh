@@ -1,8 +1,9 @@
 #!/bin/sh
 # kernel: compiles /in/tree with /in/config.
 #
-# `out` gets vmlinux, bzImage, System.map, config, kernel-source-info and, with MODULES=1, lib/modules/<release>;
-# `dev` gets usr/include (for user space) and build/ (what `make -C build M=…` of an external module needs).
+# `out` gets vmlinux (stripped and packed), bzImage, System.map, config, kernel-source-info and, with MODULES=1,
+# lib/modules/<release>; `dev` gets vmlinux.debug (with symbols), usr/include (for user space) and build/ (what
+# `make -C build M=…` of an external module needs).
 # One make does all of it, so that nothing is looked at twice.
 set -eu -o pipefail
 
@@ -49,12 +50,11 @@ install_out() {
 	bzimage=$(find arch -name bzImage -type f)
 	cp "$bzimage" System.map "$out"
 	cp .config "$out/config"
-	if enabled DEBUG_INFO; then # gigabytes that no boot reads: what boots goes to out, the rest is for debuggers
-		objcopy --strip-debug vmlinux "$out/vmlinux"
-		cp vmlinux "$dev/vmlinux.debug"
-	else
-		cp vmlinux "$out/vmlinux"
-	fi
+	# what boots goes to out. Relocations only serve the bzImage, which has them already; they and the symbols are half of
+	# a file that monitors read at every start.
+	objcopy --remove-section='.rela*' vmlinux "$dev/vmlinux.debug"
+	strip -o vmlinux.stripped vmlinux
+	python3 /in/.builder/elfpack.py vmlinux.stripped "$out/vmlinux"
 	test "$MODULES" = 0 || install_modules
 	write_info >"$out/kernel-source-info"
 }

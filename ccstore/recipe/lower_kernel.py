@@ -129,7 +129,7 @@ def _kernel(recipe: Recipe, spec: KernelRecipe, tree: Ref, config: Ref) -> Build
         ("/bin/sh", "/in/.builder/kernel.sh"),
         target(spec.toolchain),
         inputs={"tree": tree, "config": config},
-        files=scripts("kernel.sh"),
+        files=scripts("kernel.sh", "elfpack.py"),
         env={
             "MODULES": "1" if spec.modules else "0",
             "LOCALVERSION": spec.localversion,

@@ -125,4 +125,5 @@ def configure(step: MakeStep) -> Step:
 
 @pytest.fixture
 def compile(step: MakeStep) -> Step:
-    return step("/bin/sh", "/in/.builder/kernel.sh", files=("kernel.sh",), outputs=("out", "dev"))
+    files = ("kernel.sh", "elfpack.py")
+    return step("/bin/sh", "/in/.builder/kernel.sh", files=files, outputs=("out", "dev"))

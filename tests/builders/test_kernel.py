@@ -123,6 +123,12 @@ def test_an_external_module_builds_against_dev(kernel: Kernel, step: MakeStep) -
     assert (built.out / "extra.ko").read_bytes()[:4] == b"\x7fELF"
 
 
+def test_symbols_go_to_dev(kernel: Kernel) -> None:
+    built = kernel.build(PLAIN)
+    assert b".symtab" not in (built.out / "vmlinux").read_bytes()
+    assert b".symtab" in (built.out.parent / "dev/vmlinux.debug").read_bytes()
+
+
 def test_debug_information_goes_to_dev(kernel: Kernel) -> None:
     built = kernel.build(PLAIN + "CONFIG_DEBUG_INFO=y\n")
     assert b".debug_info" not in (built.out / "vmlinux").read_bytes()
