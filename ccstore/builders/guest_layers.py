@@ -38,6 +38,7 @@ _INDEXES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
+_CONFIG = {"Entrypoint": list, "Cmd": list, "Env": list, "WorkingDir": str, "User": str, "Labels": dict}
 _KINDS = {
     tarfile.REGTYPE: guest_tree.FILE,
     tarfile.AREGTYPE: guest_tree.FILE,
@@ -74,17 +75,31 @@ def read_image(layout: Path, scratch: Path) -> Image:
     """The image in an OCI layout with one image; `scratch` is a folder for its layers. Raises ImageWrong."""
     manifest = _manifest(layout)
     config = _json(_blob(layout, manifest.get("config"), MAX_JSON))
-    diff_ids = config.get("rootfs", {}).get("diff_ids")
-    layers = manifest.get("layers")
+    rootfs, layers = config.get("rootfs"), manifest.get("layers")
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(layers, list) or not isinstance(diff_ids, list) or len(layers) != len(diff_ids):
         _corrupt("the manifest's layers and the configuration's are not as many")
-    image = Image(config=config.get("config") or {})
+    image = Image(config=_checked(config.get("config") or {}))
     for number, (layer, diff_id) in enumerate(zip(layers, diff_ids, strict=True)):
         blob = _blob(layout, layer, MAX_LAYER)
         archive = scratch / f"{number:03}.tar"
         _decompress(blob, archive, f"layer {number + 1} of {len(layers)}", diff_id)
         _Layer(image.tree, archive, f"layer {number + 1} of {len(layers)}").apply()
     return image
+
+
+def _checked(config: Any) -> dict[str, Any]:
+    """What a container takes from an image's configuration, if it is what the specification says."""
+    if not isinstance(config, dict):
+        _corrupt("its configuration is no mapping")
+    for key, kind in _CONFIG.items():
+        value = config.get(key)
+        words = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if value is not None and not (
+            isinstance(value, kind) and all(isinstance(each, str) for each in words)
+        ):
+            _corrupt(f"{key} of its configuration is {value!r:.100}")
+    return {key: config[key] for key in _CONFIG if config.get(key)}
 
 
 def _corrupt(message: str) -> NoReturn:

@@ -72,7 +72,7 @@ def at(place: str) -> Iterator[None]:
     try:
         yield
     except guest_spec.SpecWrong as error:
-        raise GuestWrong("recipe-invalid", error.message, f"{place}.{error.key}", error.hint) from error
+        raise GuestWrong(error.code, error.message, f"{place}.{error.key}", error.hint) from error
     except guest_layers.ImageWrong as error:
         raise GuestWrong(error.code, error.message, place) from error
     except guest_tree.TreeWrong as error:
@@ -177,7 +177,8 @@ class Guest:
             if guest_layers.is_layout(folder):
                 scratch = self._scratch / self.guest["images"][name]
                 scratch.mkdir()
-                self._images[name] = guest_layers.read_image(folder, scratch)
+                with at(place):
+                    self._images[name] = guest_layers.read_image(folder, scratch)
             elif folder.is_dir():
                 self._images[name] = guest_layers.Image()
                 self._images[name].tree.root = guest_tree.read_folder(str(folder))

@@ -41,6 +41,44 @@ _PLACES = {
     "cgroup": "/sys/fs/cgroup",
     "mqueue": "/dev/mqueue",
 }
+
+
+def _words(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _mappings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
+
+
+def _mapping(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _id_or_name(value: object) -> bool:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+_KEYS: dict[str, Callable[[object], bool]] = {  # of a label, and what they may hold
+    **dict.fromkeys(("capabilities", "capabilities.add", "ambient", "binds", "binds.add", "tmpfs"), _words),
+    **dict.fromkeys(("command", "env", "maskedPaths", "readonlyPaths", "rlimits"), _words),
+    **dict.fromkeys(("cwd", "net", "pid", "ipc", "uts", "userns", "hostname", "cgroupsPath"), _text),
+    **dict.fromkeys(("mounts", "devices", "uidMappings", "gidMappings"), _mappings),
+    **dict.fromkeys(("resources", "sysctl", "annotations", "runtime"), _mapping),
+    **dict.fromkeys(("uid", "gid", "oomScoreAdj"), _id_or_name),
+    "rootfsPropagation": _text,
+    "additionalGids": lambda value: isinstance(value, list) and all(map(_id_or_name, value)),
+    "readonly": _flag,
+    "noNewPrivileges": _flag,
+}
 # an id of a user or group by name; the second word is "user" or "group"
 FindId = Callable[[str, str], int]
 
@@ -48,8 +86,8 @@ FindId = Callable[[str, str], int]
 class SpecWrong(Exception):  # noqa: N818 (it says of the description what is so)
     """What a container asks for does not go; `key` is where it says so (`binds`, or `binds.0`)."""
 
-    def __init__(self, key: str, message: str, hint: str | None = None) -> None:
-        self.key, self.message, self.hint = key, message, hint
+    def __init__(self, key: str, message: str, hint: str | None = None, code: str = "recipe-invalid") -> None:
+        self.key, self.message, self.hint, self.code = key, message, hint, code
         super().__init__(f"{key}: {message}")
 
 
@@ -83,8 +121,17 @@ def _label(config: Mapping[str, Any]) -> dict[str, Any]:
         value = json.loads(text)
     except ValueError as error:
         raise SpecWrong("image", f"its label {LABEL} is no JSON: {error}") from error
-    if not isinstance(value, dict) or {"name", "image"} & set(value):
+    if not isinstance(value, dict):
         raise SpecWrong("image", f"its label {LABEL} is no mapping of a container's keys")
+    for key, found in value.items():
+        if key not in _KEYS or not _KEYS[key](found):
+            raise SpecWrong(
+                "image", f"its label {LABEL} has {key}: {found!r:.100}, which is nothing for a container"
+            )
+    others = sorted(set(value.get("runtime") or {}) - {"cgroups", "mounts", "mkdir", "bindNS"})
+    if others:
+        message = f"its label {LABEL} wants runtime.{others[0]}, which is not supported here"
+        raise SpecWrong("image", message, "give the container a `runtime` of its own", "unsupported-field")
     return value
 
 

@@ -140,11 +140,10 @@ class Tree:
         if before is None:
             parent.children[name] = node
             return
-        if node.is_folder:
-            there = self.find(path)
-            if there is not None and there.is_folder:
-                there.mode, there.uid, there.gid = node.mode, node.uid, node.gid
-                return
+        if node.is_folder and (before.is_folder or before.kind == SYMLINK):
+            there = self.folder(path)
+            there.mode, there.uid, there.gid = node.mode, node.uid, node.gid
+            return
         if before.is_folder or node.is_folder:
             raise TreeWrong(f"/{path} is {before} and would become {node}")
         parent.children[name] = node

@@ -1,0 +1,283 @@
+"""guest_layers.py: layers on top of one another, and what is wrong with an image."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ccstore.builders import guest_tree
+from ccstore.builders.guest_layers import Image, ImageWrong, is_layout, read_image
+from tests.builders.images import digest_of, gzipped, image, plain, put_blob, write_layout
+from tests.builders.tars import Written, entry, file, folder, hardlink, symlink, tar
+
+
+def read(layout: Path) -> Image:
+    scratch = layout.with_name(layout.name + "-scratch")
+    scratch.mkdir()
+    return read_image(layout, scratch)
+
+
+def merged(folder: Path, *layers: Iterable[Written]) -> dict[str, str]:
+    """What an image of `layers` holds: contents of files, targets of links, `/` for folders."""
+    found = {}
+    for path, node in read(image(folder / "image", *layers)).tree.root.walk(""):
+        if node.kind == guest_tree.FILE:
+            found[path] = node.body.read().decode()
+        else:
+            found[path] = node.target if node.kind == guest_tree.SYMLINK else "/"
+    return found
+
+
+def error(layout: Path) -> ImageWrong:
+    with pytest.raises(ImageWrong) as caught:
+        read(layout)
+    return caught.value
+
+
+# what the layers make
+
+
+def test_an_upper_layer_wins(tmp_path: Path) -> None:
+    assert merged(
+        tmp_path, [folder("etc"), file("etc/a", b"1"), file("etc/b", b"1")], [file("etc/a", b"2")]
+    ) == {
+        "etc": "/",
+        "etc/a": "2",
+        "etc/b": "1",
+    }
+
+
+def test_a_whiteout_takes_a_file_or_a_folder_away(tmp_path: Path) -> None:
+    lower = [file("etc/a"), file("var/lib/x"), file("var/lib/y"), file("keep")]
+    assert merged(tmp_path, lower, [file("etc/.wh.a", b""), file("var/.wh.lib", b"")]) == {
+        "etc": "/",
+        "var": "/",
+        "keep": "x",
+    }
+
+
+def test_a_whiteout_is_for_lower_layers_only(tmp_path: Path) -> None:
+    upper = [file("etc/a", b"2"), file("etc/.wh.a", b""), file("b/new"), file("b/.wh..wh..opq", b"")]
+    assert merged(tmp_path, [file("etc/a", b"1"), file("b/old")], upper) == {
+        "etc": "/",
+        "etc/a": "2",
+        "b": "/",
+        "b/new": "x",
+    }
+
+
+def test_an_opaque_folder_hides_all_that_was_in_it(tmp_path: Path) -> None:
+    lower = [file("srv/a/b/c"), file("srv/d"), file("other")]
+    assert merged(tmp_path, lower, [entry("srv/.wh..wh..opq")]) == {"srv": "/", "other": "x"}
+
+
+def test_whiteouts_of_nothing_and_those_of_aufs_are_nothing(tmp_path: Path) -> None:
+    assert (
+        merged(tmp_path, [file(".wh.a", b""), file("b/.wh..wh.plnk", b""), file("b/.wh..wh..opq", b"")]) == {}
+    )
+
+
+def test_a_file_becomes_a_folder_and_the_other_way_round(tmp_path: Path) -> None:
+    assert merged(tmp_path, [file("a"), file("b/x")], [folder("a"), file("a/y"), file("b")]) == {
+        "a": "/",
+        "a/y": "x",
+        "b": "x",
+    }
+
+
+def test_a_folder_leaves_a_link_to_a_folder_alone(tmp_path: Path) -> None:
+    """As merged /usr has it: a layer that was made before knows only of folders."""
+    lower = [folder("usr"), folder("usr/bin"), symlink("bin", "usr/bin")]
+    assert merged(tmp_path, lower, [folder("bin"), file("bin/sh")]) == {
+        "usr": "/",
+        "usr/bin": "/",
+        "usr/bin/sh": "x",
+        "bin": "usr/bin",
+    }
+
+
+def test_an_absolute_link_means_the_images_own_root(tmp_path: Path) -> None:
+    found = merged(tmp_path, [symlink("var/run", "/run"), file("run/old")], [file("var/run/new")])
+    assert found["run/new"] == "x"
+
+
+def test_hard_links_are_one_file(tmp_path: Path) -> None:
+    tree = read(image(tmp_path / "i", [file("a", b"content")], [hardlink("b/c", "a")])).tree
+    assert tree.find("a") is tree.find("b/c")
+
+
+def test_owners_modes_and_devices_are_the_layers(tmp_path: Path) -> None:
+    info, content = entry("bin/su", b"x", mode=0o4755)
+    info.uid, info.gid = 7, 8
+    device, _ = entry("dev/null", type=tarfile.CHRTYPE, mode=0o666)
+    device.devmajor, device.devminor = 1, 3
+    tree = read(image(tmp_path / "i", [(info, content), (device, b"")])).tree
+    su, null = tree.find("bin/su"), tree.find("dev/null")
+    assert su is not None
+    assert null is not None
+    assert (su.mode, su.uid, su.gid) == (0o4755, 7, 8)
+    assert (null.kind, null.device, null.mode) == (guest_tree.CHARACTER, (1, 3), 0o666)
+
+
+@pytest.mark.parametrize("compress", [plain, gzipped])
+def test_compressions(compress: object, tmp_path: Path) -> None:
+    layout = image(tmp_path / "i", [file("a", b"1" * 100_000)], compress=compress, config={"Cmd": ["/a"]})
+    found = read(layout)
+    node = found.tree.find("a")
+    assert node is not None
+    assert node.body.read() == b"1" * 100_000
+    assert found.config == {"Cmd": ["/a"]}
+    assert is_layout(layout)
+
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    ("entries", "word"),
+    [
+        ([file("../etc/passwd")], "'..'"),
+        ([file("a/../../b")], "'..'"),
+        ([symlink("a", "../../etc")], "leads out"),
+        ([symlink("a/b", "../../etc")], "leads out"),
+        ([symlink("a/b", "../c/../../../etc")], "leads out"),
+        ([symlink("a", "/../etc")], "leads out"),
+        ([symlink("a", "")], "nothing"),
+        ([hardlink("a", "../etc/passwd")], "'..'"),
+        ([hardlink("a", "/etc/passwd")], "no earlier file"),
+        ([folder("b"), hardlink("a", "b")], "no earlier file"),
+        ([file("a"), hardlink("a", "a")], "no earlier file"),
+        ([symlink("a", "b"), symlink("b", "a"), file("a/x")], "circle"),
+        ([file("a"), file("a/b")], "folder is wanted"),
+        ([entry("a", type=tarfile.GNUTYPE_SPARSE)], "not supported"),
+    ],
+    ids=str,
+)
+def test_what_is_not_safe_is_refused(entries: list[Written], word: str, tmp_path: Path) -> None:
+    found = error(image(tmp_path / "i", entries))
+    assert (found.code, word in found.message) == ("archive-refused", True), found.message
+
+
+def test_a_link_cannot_be_written_through(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    found = error(image(tmp_path / "i", [symlink("a", f"{'../' * 20}{tmp_path}/outside"), file("a/x")]))
+    assert found.code == "archive-refused"
+    found_paths = merged(tmp_path, [symlink("a", f"{tmp_path}/outside"), file("a/x")])
+    assert f"{tmp_path}/outside/x".lstrip("/") in found_paths
+    assert not any((tmp_path / "outside").iterdir())
+
+
+def corrupt_blob(layout: Path, digest: str, data: bytes) -> None:
+    (layout / "blobs/sha256" / digest.removeprefix("sha256:")).write_bytes(data)
+
+
+def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
+    layout = image(tmp_path / "i", [file("a")])
+    layer = tar([file("a")])
+    corrupt_blob(layout, digest_of(layer), b"X" + layer[1:])
+    found = error(layout)
+    assert found.code == "image-corrupt"
+    assert digest_of(layer) in found.message
+
+
+def test_another_content_than_the_configuration_says(tmp_path: Path) -> None:
+    layer = tar([file("a")])
+    found = error(write_layout(tmp_path / "i", [layer], diff_ids=[digest_of(b"")]))
+    assert found.code == "image-corrupt"
+    assert digest_of(layer) in found.message
+
+
+def test_a_compressed_layer_that_is_cut_short(tmp_path: Path) -> None:
+    layer = tar([file("a", bytes(range(256)) * 400)])
+    found = error(write_layout(tmp_path / "i", [layer], compress=lambda data: gzipped(data)[:-40]))
+    assert found.code == "image-corrupt"
+    assert "layer 1 of 1" in found.message
+
+
+@pytest.mark.parametrize(
+    "layer", [b"", b"no archive at all", b"x" * 4096, tar([file("a", b"y" * 2000)])[:1024]]
+)
+def test_a_layer_that_is_no_archive(layer: bytes, tmp_path: Path) -> None:
+    assert error(write_layout(tmp_path / "i", [layer])).code == "image-corrupt"
+
+
+def test_a_broken_header_is_not_the_end(tmp_path: Path) -> None:
+    layer = bytearray(tar([file("a"), file("b")]))
+    layer[1024 + 150] ^= 1  # in the checksum of the second entry
+    assert "broken header" in error(write_layout(tmp_path / "i", [bytes(layer)])).message
+
+
+def test_a_missing_blob(tmp_path: Path) -> None:
+    layout = image(tmp_path / "i", [file("a")])
+    (layout / "blobs/sha256" / digest_of(tar([file("a")])).removeprefix("sha256:")).unlink()
+    assert "is missing" in error(layout).message
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"manifests": []}',
+        b'{"manifests": [1]}',
+        b'{"manifests": [{"digest": "sha256:1"}]}',
+        b'{"manifests": [{}, {}]}',
+        b'{"manifests": [{"platform": {"os": "linux", "architecture": "arm64"}}]}',
+        b"[" * 100_000,
+    ],
+)
+def test_an_index_that_leads_nowhere(index: bytes, tmp_path: Path) -> None:
+    layout = image(tmp_path / "i", [file("a")])
+    (layout / "index.json").write_bytes(index)
+    assert error(layout).code == "image-corrupt"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [b"[]", b"{}", b'{"rootfs": []}', b'{"rootfs": {"diff_ids": 1}}', b'{"config": 1, "rootfs": {}}'],
+)
+def test_a_configuration_that_says_nothing(config: bytes, tmp_path: Path) -> None:
+    layout = tmp_path / "i"
+    layout.mkdir()
+    manifest = {"config": put_blob(layout, config), "layers": []}
+    (layout / "index.json").write_text(
+        json.dumps({"manifests": [put_blob(layout, json.dumps(manifest).encode())]})
+    )
+    assert error(layout).code == "image-corrupt"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [[1], {"Env": "A=b"}, {"Cmd": [1]}, {"Labels": [1]}, {"Labels": {"a": {}}}, {"User": 0.5}],
+    ids=str,
+)
+def test_a_configuration_of_another_form(config: Any, tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "i", [], config)
+    assert error(layout).code == "image-corrupt"
+
+
+BASE = tar([folder("a"), file("a/b", b"1" * 600), symlink("c", "a"), hardlink("d", "a/b")])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(st.integers(0, len(BASE) - 1), st.integers(0, 255)), max_size=6))
+def test_a_damaged_archive_gives_a_tree_or_an_error_of_ours(
+    changes: list[tuple[int, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    data = bytearray(BASE)
+    for place, value in changes:
+        data[place] = value
+    try:
+        tree = read(write_layout(tmp_path_factory.mktemp("damaged") / "i", [bytes(data)])).tree
+    except ImageWrong as found:
+        assert found.code in ("image-corrupt", "archive-refused")  # noqa: PT017
+    else:
+        assert all(".." not in path.split("/") for path, _ in tree.root.walk(""))
