@@ -11,7 +11,6 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import zstandard
@@ -21,19 +20,11 @@ from ccstore.builders.image import FORMATS as ROOT_FORMATS
 from ccstore.builders.image import join_cmdline
 from ccstore.builders.image_pmem import fletcher64
 from ccstore.ports import Tree
-from ccstore.recipe.lower_guest import IMAGE_SCRIPTS
-from tests.builders.conftest import Built, Step
+from tests.builders.conftest import Built
 from tests.builders.test_vmlinux import bzimage, elf
+from tests.formats import BOOTABLE, Images
 from tests.rootfs import ODD, Entry, folder, write_rootfs
 
-BOOTABLE = (
-    "vmlinux+initrd",
-    "kernel+initrd",
-    "vmlinux+pmem",
-    "vmlinux+erofs",
-    "vmlinux+erofs+verity",
-    "kernel+squashfs",
-)
 CMDLINE = "console=ttyS0 panic=-1"
 KINDS = {
     tarfile.REGTYPE: stat.S_IFREG,
@@ -46,52 +37,14 @@ KINDS = {
 }
 
 
-class Images:
-    """Makes images of a root that has everything, and of a kernel that is none."""
-
-    def __init__(self, tools: Tree, place: Path) -> None:
-        self._tools = tools
-        self._place = place
-        self._made: dict[str, Built] = {}
-        self.kernel = place / "kernel"
-        self.kernel.mkdir()
-        (self.kernel / "vmlinux").write_bytes((tools.path / "usr/bin/true").read_bytes())
-        (self.kernel / "bzImage").write_bytes(bzimage(elf()))
-        self.rootfs = write_rootfs(place / "rootfs", ODD)
-
-    def of(self, format: str) -> Built:
-        """The image of the root in a format, made once for all tests."""
-        if format not in self._made:
-            self._made[format] = self.make(format)
-        return self._made[format]
-
-    def make(
-        self, format: str, *, rootfs: Path | None = None, kernel: Path | None = None, **more: Any
-    ) -> Built:
-        request: dict[str, Any] = {
-            "name": "tiny",
-            "format": format,
-            "cmdline": CMDLINE,
-            "machine": "q35",
-            "memory": "256M",
-        }
-        request |= {"agent": None, "maxSize": None, **more}
-        step = Step(self._tools, self._folder(), ("/usr/bin/python3", "/in/.builder/image.py"), IMAGE_SCRIPTS)
-        inputs = {"rootfs": rootfs or self.rootfs, "kernel": kernel or self.kernel}
-        return step.run(inputs, texts={"image.json": json.dumps(request)})
-
-    def look(self, image: Path, script: str) -> str:
-        """The output of a shell script in the sandbox that sees `image` as /in/image."""
-        step = Step(self._tools, self._folder(), ("/bin/sh", "-ec", f"({script}) >/out/out"))
-        return step.run({"image": image}).out.read_text(errors="backslashreplace")
-
-    def _folder(self) -> Path:
-        return self._place / f"step-{len(list(self._place.iterdir()))}"
-
-
 @pytest.fixture(scope="module")
 def images(guest_tools: Tree, tmp_path_factory: pytest.TempPathFactory) -> Images:
-    return Images(guest_tools, tmp_path_factory.mktemp("images"))
+    place = tmp_path_factory.mktemp("images")
+    kernel = place / "kernel"  # which is none, but has the files of one
+    kernel.mkdir()
+    (kernel / "vmlinux").write_bytes((guest_tools.path / "usr/bin/true").read_bytes())
+    (kernel / "bzImage").write_bytes(bzimage(elf()))
+    return Images(guest_tools, place, write_rootfs(place / "rootfs", ODD), kernel, CMDLINE)
 
 
 def digests(built: Built) -> dict[str, str]:
