@@ -72,12 +72,15 @@ def _resolve_build(
 def known_outputs(
     derivation: AnyDerivation, realisation: Callable[[OutputId], Realisation | None]
 ) -> dict[str, Realisation]:
-    """The realisations of all outputs, or none at all when one of them is missing."""
+    """The realisations of all outputs, or none at all when one of them is missing or not clean.
+
+    What an assisted or incremental build gave is no answer: a plain realize makes it again.
+    """
     outputs: dict[str, Realisation] = {}
     identity = derivation.id
     for output in derivation.outputs:
         known = realisation(OutputId(identity, output))
-        if known is None:
+        if known is None or known.purity != "clean":
             return {}
         outputs[output] = known
     return outputs

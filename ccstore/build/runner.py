@@ -171,6 +171,11 @@ class Runner:
         out, scratch = staging / "out", staging / "scratch"
         out.mkdir()
         scratch.mkdir()
+        for output, name in step.overlays.items():
+            if not self._tree(inputs[name]).path.is_dir():
+                message = f"{step.name}: output {output} cannot be a view of {name}, which is a single file"
+                hint = "an overlay is for folders: let the script copy the file"
+                raise CcError("recipe-invalid", message, where=step.where or None, hint=hint)
         return BuildRequest(
             label=step.name,
             root=self._tree(inputs[""]),

@@ -91,6 +91,14 @@ class Workspace:
                 message = f"{step.path} cannot be read: {error.strerror}"
                 hint = "give a file or folder that is there and that you may read"
                 raise CcError("file-missing", message, where=step.where or None, hint=hint) from error
+            except CcError as error:  # a FIFO, a socket or a device
+                hint = (
+                    "only files, folders and links can be in the store: take it out, or name another folder"
+                )
+                details = (error.where,) if error.where else ()
+                raise CcError(
+                    "recipe-invalid", error.message, where=step.where or None, hint=hint, details=details
+                ) from error
         digest, size = self._contents[step.path]
         return ObjectInfo(StorePath.of_content(step.object_name, digest), digest, size)
 
@@ -105,6 +113,17 @@ class Workspace:
         """What `target` gives as the recipe is now, if that has been made and is still here."""
         known = self.resolve([target])[target.step].outputs.get(target.output)
         return known if known and self.store.objects.has(known.object.path) else None
+
+    def require_realised(self, target: str) -> Realisation:
+        """Like `realised`, by name; raises `not-realised`."""
+        known = self.realised(self.graph.find(target))
+        if known is None:
+            raise CcError(
+                "not-realised",
+                f"{target} is not realised as its recipe is now",
+                hint=f"`ccstore realize {target}` makes it, `ccstore plan {target}` says what that takes",
+            )
+        return known
 
     def realize(
         self,

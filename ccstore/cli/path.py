@@ -6,7 +6,6 @@ import click
 
 from ccstore.cli.context import json_option, open_workspace, print_json, store_option, target_argument
 from ccstore.cli.realize import as_value
-from ccstore.errors import CcError
 
 
 @click.command("path")
@@ -20,13 +19,7 @@ def command(target: str, as_json: bool, store: str | None) -> None:
     file $(ccstore path kernel)/vmlinux
     """
     with open_workspace(store) as work:
-        realisation = work.realised(work.graph.find(target))
-        if realisation is None:
-            raise CcError(
-                "not-realised",
-                f"{target} is not realised as its recipe is now",
-                hint=f"`ccstore realize {target}` makes it, `ccstore plan {target}` says what that takes",
-            )
+        realisation = work.require_realised(target)
         if as_json:
             print_json(as_value(work, target, realisation))
         else:

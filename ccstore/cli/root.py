@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from ccstore.cli.context import json_option, open_store, open_workspace, print_json, store_option
-from ccstore.errors import CcError
 
 
 @click.group("root")
@@ -27,13 +26,7 @@ def add(target: str, name: str | None, store: str | None) -> None:
     ccstore root add kernel release/kernel-6.1
     """
     with open_workspace(store) as work:
-        realisation = work.realised(work.graph.find(target))
-        if realisation is None:
-            raise CcError(
-                "not-realised",
-                f"{target} is not realised as its recipe is now",
-                hint=f"`ccstore realize {target}` makes it, and its root too",
-            )
+        realisation = work.require_realised(target)
         work.store.roots.add(name or work.root_name(target), realisation.object.path, realisation.id)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
+from ccstore.build.locate import find_project
 from ccstore.build.repair import repair
-from ccstore.build.workspace import Workspace
 from ccstore.cli.console import progress
 from ccstore.cli.context import json_option, open_store, open_workspace, print_json, store_option, store_path
 from ccstore.cli.terminal import shown
 from ccstore.errors import CcError
+from ccstore.events import Noted, Sink
+from ccstore.store.mend import mend as mend_store
 from ccstore.store.store import Store
 from ccstore.store.verify import Damage, verify
 
@@ -17,7 +19,10 @@ from ccstore.store.verify import Damage, verify
 @click.command("verify")
 @click.option("--full", is_flag=True, help="Also compute the SHA-256 of every object again.")
 @click.option(
-    "--repair", "mend", is_flag=True, help="Make damaged objects again, by the recipes of this project."
+    "--repair",
+    "mend",
+    is_flag=True,
+    help="Put right what the store can by itself; make damaged objects again, by the recipes of this project.",
 )
 @json_option
 @store_option
@@ -31,9 +36,9 @@ def command(full: bool, mend: bool, as_json: bool, store: str | None) -> None:
     ccstore verify --full --repair
     """
     if mend:
-        with _recovered(store) as work, progress() as sink:
-            found = verify(work.store, full, sink)
-            found = repair(work, found, full=full, sink=sink) if found else found
+        with _recovered(store) as opened, progress() as sink:
+            found = verify(opened, full, sink)
+            found = _repair(opened, found, full, sink) if found else found
     else:
         with open_store(store) as opened, progress() as sink:
             found = verify(opened, full, sink)
@@ -48,16 +53,32 @@ def command(full: bool, mend: bool, as_json: bool, store: str | None) -> None:
         )
 
 
-def _recovered(store: str | None) -> Workspace:
-    """The workspace; an index that cannot be used is made again from the store's files first."""
+def _recovered(store: str | None) -> Store:
+    """The store; an index that cannot be used is made again from the store's files first."""
     try:
-        with open_store(store) as opened:
+        opened = open_store(store)
+        try:
             opened.database.check()
+        except BaseException:
+            opened.close()
+            raise
+        return opened
     except CcError as error:
         if error.code != "store-unusable":
             raise
-        Store.recover(store_path(store)).close()
-    return open_workspace(store)
+        return Store.recover(store_path(store))
+
+
+def _repair(store: Store, found: list[Damage], full: bool, sink: Sink) -> list[Damage]:
+    if find_project("."):
+        with open_workspace(str(store.root)) as work:
+            return repair(work, found, full=full, sink=sink)
+    left = mend_store(store, found)
+    if left:
+        sink(
+            Noted("no project here could make anything again: run this in the one that made it", warning=True)
+        )
+    return verify(store, full, sink)
 
 
 def _show(found: list[Damage], *, as_json: bool) -> None:

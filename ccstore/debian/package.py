@@ -21,6 +21,7 @@ from ccstore.errors import CcError
 CHUNK = 1 << 20  # bytes
 MAX_UNPACKED = 8 << 30  # bytes of one package, so that a bomb ends before the disk does
 MAX_CONTROL = 16 << 20
+ZSTD_INPUT = 2048  # bytes: each may stand for some 32,000
 
 
 @dataclass(slots=True)
@@ -179,13 +180,36 @@ def _damage() -> tuple[type[Exception], ...]:
     return (lzma.LZMAError, zlib.error, zstandard.ZstdError, OSError, EOFError)
 
 
+class _Zstd:
+    """Decompresses zstd frames; zstandard's own reader takes a stream that is cut short for one that ends."""
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self._chunks = self._frames(packed)
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, however many; none at the end. Raises EOFError for a stream that is cut short."""
+        return next((chunk for chunk in self._chunks if chunk), b"")
+
+    def _frames(self, packed: BinaryIO) -> Iterator[bytes]:
+        import zstandard
+
+        rest = packed.read(ZSTD_INPUT)
+        while True:
+            frame = zstandard.ZstdDecompressor().decompressobj()
+            while not frame.eof:
+                if not rest:
+                    raise EOFError("it is cut short")
+                yield frame.decompress(rest)
+                rest = frame.unused_data or packed.read(ZSTD_INPUT)
+            if not rest:
+                return
+
+
 def _opened(member: Any, suffix: str) -> Any:
     """A file object with what `member` holds once decompressed."""
     import bz2
     import gzip
     import lzma
-
-    import zstandard
 
     readers: dict[str, Callable[[Any], Any]] = {
         "": lambda packed: packed,
@@ -193,7 +217,7 @@ def _opened(member: Any, suffix: str) -> Any:
         ".bz2": bz2.BZ2File,
         ".xz": lzma.LZMAFile,
         ".lzma": lzma.LZMAFile,
-        ".zst": lambda packed: zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True),
+        ".zst": _Zstd,
     }
     if suffix not in readers:
         raise archive.ArchiveRefused(suffix.encode(), "is an unknown compression")

@@ -68,11 +68,12 @@ class Realisation:
             value: dict[str, Any] = json.loads(text)
             if value["format"] != FORMAT or value["purity"] not in PURITIES:
                 raise ValueError(f"unknown format or purity in {text[:200]!r}")
+            path, nar_hash = StorePath.parse(value["path"]), Sha256.parse(value["narHash"])
+            if path != StorePath.of_content(path.name, nar_hash):
+                raise ValueError(f"{path} is not the path of an object with the NAR hash {nar_hash.sri}")
             return cls(
                 id=OutputId.parse(value["id"]),
-                object=ObjectInfo(
-                    StorePath.parse(value["path"]), Sha256.parse(value["narHash"]), int(value["narSize"])
-                ),
+                object=ObjectInfo(path, nar_hash, int(value["narSize"])),
                 inputs=tuple(OutputId.parse(each) for each in value["inputs"]),
                 origin="substituted" if value["origin"] == "substituted" else "built",
                 executor=str(value["executor"]),

@@ -12,6 +12,7 @@ from graphlib import CycleError, TopologicalSorter
 from ccstore.errors import CcError
 from ccstore.model.derivation import DEBIAN_TREE_REVISION, FixedOutput
 from ccstore.model.graph import Build, Fetch, GitSource, Graph, Local, Ref, Step, UrlSource
+from ccstore.model.storepath import check_name
 from ccstore.recipe.document import Loc
 from ccstore.recipe.draft import Draft, object_name, place, target
 from ccstore.recipe.extends import full_kernels
@@ -92,6 +93,8 @@ def _lower_debian(draft: Draft, recipe: Recipe, spec: DebianRecipe) -> None:
 
 
 def _lower_build(draft: Draft, recipe: Recipe, spec: BuildRecipe) -> None:
+    for index, output in enumerate(spec.outputs):
+        _check_object_name(recipe, f"{recipe.name}-{output}", ("outputs", index))
     inputs: dict[str, Ref] = {}
     labels: dict[str, str] = {}
     for name, given in spec.inputs.items():
@@ -116,6 +119,17 @@ def _lower_build(draft: Draft, recipe: Recipe, spec: BuildRecipe) -> None:
             where=place(recipe, "kind"),
         )
     )
+
+
+def _check_object_name(recipe: Recipe, name: str, loc: Loc) -> None:
+    """Before anything is built: an output's object bears the name of its recipe too."""
+    try:
+        check_name(name)
+    except ValueError as error:
+        message = f"the output's object cannot be called {name[:40]}…: {len(name)} letters are too many"
+        raise recipe.document.error(
+            message, loc, hint="give the output or the recipe a shorter name"
+        ) from error
 
 
 def _check_use(draft: Draft, recipe: Recipe, loc: Loc, text: str) -> None:

@@ -156,6 +156,12 @@ def _schema(title: str, **rest: Any) -> WithJsonSchema:
     return WithJsonSchema({"title": title, **rest})
 
 
+def _settable(name: str) -> str:
+    if name == "HOME":
+        raise ValueError("HOME is /build, where a script starts, and cannot be set")
+    return name
+
+
 # text that editors may take for a number or a truth value
 Text = Annotated[str, _schema("text", type=["string", "number", "boolean"])]
 Flag = Annotated[bool, BeforeValidator(_flag), _schema("true or false", type="boolean")]
@@ -217,6 +223,7 @@ InputName = Annotated[
 EnvName = Annotated[
     str,
     AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_]*", "an environment variable's name")),
+    AfterValidator(_settable),
 ]
 PackageName = Annotated[
     str,

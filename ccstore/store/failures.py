@@ -13,6 +13,7 @@ from ccstore.errors import CcError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM)
+EXPLAINED = (*_FULL, errno.EROFS, errno.ENAMETOOLONG)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -12,12 +13,44 @@ from ccstore.errors import CcError
 
 UNFINISHED = ".new-"
 BLOCK = 512  # bytes, the unit of st_blocks (stat(2))
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
 _LONG = 3800  # bytes of a path: a name of 255 more still fits into PATH_MAX
 
 
 def unique(prefix: str) -> str:
     """A name that nothing else uses."""
     return prefix + os.urandom(8).hex()
+
+
+def read(path: Path) -> bytes:
+    """The content of a regular file. Raises ValueError for anything else, which is not waited for, and OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise ValueError("it is no file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("it is no file")
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swaps two names at once (renameat2(2)); False where the file system or the C library cannot."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    names = (AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other))
+    if libc.renameat2(*names, RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+        return False
+    raise OSError(code, os.strerror(code), str(one), None, str(other))
 
 
 def write_atomically(path: Path, data: bytes) -> None:

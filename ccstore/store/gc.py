@@ -155,7 +155,7 @@ class _Collection:
         found = []
         for file in new:
             try:
-                realisation = Realisation.from_json(file.read_text())
+                realisation = Realisation.from_json(files.read(file).decode())
             except ValueError:
                 continue  # `_dead_records` removes it
             if file.name == f"{realisation.id}.json":
@@ -244,10 +244,10 @@ class _Collection:
             if _rename(self._layout.object(path), aside):
                 trash.append(aside)
         for output in doomed.facts:
-            self._layout.realisation(output).unlink(missing_ok=True)
+            files.remove(self._layout.realisation(output))
         # under the lock: later somebody may have written a file of the same name anew
         for file in doomed.logs + doomed.records:
-            file.unlink(missing_ok=True)
+            files.remove(file)
         return trash + doomed.rubbish
 
     def _delete(self, trash: Iterable[Path]) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ccstore.errors import CcError
 from ccstore.ports import Cancel
+from ccstore.store import files
 from ccstore.store.failures import explained
 
 _POLL = 0.05  # seconds
@@ -60,6 +61,9 @@ def try_lock(descriptor: int) -> bool:
 def remove_free(paths: Iterable[Path]) -> None:
     """Removes those of the lock files `paths` that nobody holds; each is held meanwhile."""
     for path in paths:
+        if not path.is_file():
+            files.remove(path)  # no lock of ours
+            continue
         with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(path, os.O_RDWR)
             try:

@@ -25,6 +25,7 @@ import zstandard
 from ccstore.model.hashes import Sha256
 from ccstore.model.objects import Entry, ObjectInfo
 from ccstore.model.storepath import StorePath
+from ccstore.store import files
 
 FORMAT = 1
 _HEAD = struct.Struct("<cIQ")
@@ -70,13 +71,12 @@ def encode(header: Header, records: list[bytes]) -> bytes:
 
 def read_header(file: Path) -> Header:
     """Raises ValueError if it is no manifest, and OSError."""
-    with file.open("rb") as raw:
-        return _parse_header(_decompress(raw.read()).readline())
+    return _parse_header(_decompress(files.read(file)).readline())
 
 
 def read_entries(file: Path) -> Iterator[Entry]:
     """The entries in NAR order. Raises ValueError, also midway, if it is no manifest, and OSError."""
-    stream = _decompress(file.read_bytes())
+    stream = _decompress(files.read(file))
     _parse_header(stream.readline())
     while head := stream.read(_HEAD.size):
         yield _read_record(stream, head)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ccstore.errors import CcError
 from ccstore.model import derivation as derivations
@@ -26,7 +27,7 @@ class Realisations:
         """What `output` was realised to; its object may be gone. Raises `object-damaged` if unreadable."""
         file = self._layout.realisation(output)
         try:
-            return Realisation.from_json(file.read_text())
+            return Realisation.from_json(files.read(file).decode())
         except FileNotFoundError:
             return None
         except ValueError as error:
@@ -48,14 +49,14 @@ class Realisations:
     def _keep_derivation(self, derivation: AnyDerivation) -> None:
         data = derivation.encode()
         file = self._layout.derivation(derivation.id)
-        if not file.exists() or file.read_bytes() != data:
+        if not file.exists() or not _holds(file, data):
             files.write_atomically(file, data)
 
     def derivation(self, derivation_id: str) -> AnyDerivation | None:
         """The derivation with this id, if it is kept. Raises `object-damaged` if it is not what its id says."""
         file = self._layout.derivation(derivation_id)
         try:
-            found = derivations.decode(file.read_bytes())
+            found = derivations.decode(files.read(file))
         except FileNotFoundError:
             return None
         except ValueError as error:
@@ -68,6 +69,13 @@ class Realisations:
         """Every realisation that gave this object."""
         found = [self.get(output) for output in self._database.realisations_of(path)]
         return [each for each in found if each is not None]
+
+
+def _holds(file: Path, data: bytes) -> bool:
+    try:
+        return files.read(file) == data
+    except ValueError:
+        return False
 
 
 def _damaged(where: str, message: str) -> CcError:

@@ -70,6 +70,8 @@ def settle(layout: Layout, path: StorePath) -> manifest.Header | None:
         return None
     info = ObjectInfo(path, scan.nar_hash, scan.nar_size)
     header = manifest.Header(info, int(time.time()))
+    if layout.manifest(path).is_dir():
+        files.remove(layout.manifest(path))
     files.write_atomically(layout.manifest(path), manifest.encode(header, scan.records))
     return header
 
@@ -77,7 +79,7 @@ def settle(layout: Layout, path: StorePath) -> manifest.Header | None:
 def _realisations(layout: Layout, left_out: list[str]) -> Iterator[Realisation]:
     for file in realisation_files(layout):
         try:
-            found = Realisation.from_json(file.read_text())
+            found = Realisation.from_json(files.read(file).decode())
             if file.name != f"{found.id}.json":
                 raise ValueError("it is about something else")
         except ValueError:

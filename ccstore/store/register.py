@@ -124,9 +124,12 @@ class Registration:
 
     def _move_into_place(self, adopted: Path, path: StorePath, trash: Path) -> None:
         target = self._layout.object(path)
-        if os.path.lexists(target):
+        # at once: of a damaged object most may be whole, and a kill must not leave its place empty
+        if not os.path.lexists(target):
+            adopted.rename(target)
+        elif not files.exchange(adopted, target):
             target.rename(trash)
-        adopted.rename(target)
+            adopted.rename(target)
         files.sync_folder(self._layout.manifests)
         files.sync_folder(self._layout.objects)
 

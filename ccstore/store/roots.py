@@ -120,7 +120,7 @@ def root_files(folder: Path) -> list[Path]:
 
 def read(file: Path) -> Root:
     try:
-        return Root.from_json(file.read_text())
+        return Root.from_json(files.read(file).decode())
     except ValueError as error:
         raise CcError(
             "store-unusable",

@@ -8,7 +8,7 @@ from types import TracebackType
 from ccstore.errors import CcError
 from ccstore.store import files, locks
 from ccstore.store.database import Database, newer_store
-from ccstore.store.failures import explained, is_writable, read_only
+from ccstore.store.failures import EXPLAINED, explained, is_writable, read_only
 from ccstore.store.history import History
 from ccstore.store.layout import STORE_FORMAT, Layout
 from ccstore.store.locks import Locks
@@ -135,10 +135,22 @@ def _create(layout: Layout) -> None:
             where=str(error.filename),
             hint="move it away, or choose another store with --store or CCSTORE_STORE",
         ) from error
+    except OSError as error:
+        if error.errno in EXPLAINED:
+            raise
+        raise CcError(
+            "store-unusable",
+            f"no store can be made there: {error.strerror}",
+            where=str(layout.root),
+            hint="choose another place with --store or CCSTORE_STORE",
+        ) from error
 
 
 def _check_format(layout: Layout) -> None:
-    text = layout.format.read_text(errors="replace")
+    try:
+        text = files.read(layout.format).decode(errors="replace")
+    except ValueError as error:
+        text = str(error)
     word, _, number = text.strip().partition(" ")
     if word != "ccstore-store" or not number.isdecimal():
         raise CcError(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccstore.model.storepath import StorePath
-from ccstore.store import locks
+from ccstore.store import files, locks
 from ccstore.store.layout import Layout
 
 
@@ -57,10 +57,13 @@ def living(folder: Path) -> Living:
     """Reads all temporary roots and removes those of dead sessions; to be called under the exclusive lock."""
     found = Living()
     for file in list(folder.iterdir()):
+        if not file.is_file():
+            files.remove(file)  # nobody's session, or one that ended just now
+            continue
         try:
             descriptor = os.open(file, os.O_RDWR)
         except FileNotFoundError:
-            continue  # its session ended just now
+            continue
         try:
             if locks.try_lock(descriptor):
                 file.unlink(missing_ok=True)

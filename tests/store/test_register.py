@@ -16,7 +16,7 @@ from ccstore.codec import nar
 from ccstore.errors import CcError
 from ccstore.model.hashes import Sha256
 from ccstore.model.storepath import StorePath
-from ccstore.store import gc, verify
+from ccstore.store import files, gc, verify
 from ccstore.store.register import STEPS
 from ccstore.store.store import Store
 from tests.codec.trees import TREES, nix
@@ -30,9 +30,9 @@ def test_an_object_gets_its_canonical_form(store: Store) -> None:
     with store.session() as session:
         info = register(session)
     place = store.objects.path(info.path)
-    for folder, names, files in os.walk(place):
+    for folder, names, inner in os.walk(place):
         assert stat.S_IMODE(Path(folder).lstat().st_mode) == 0o555
-        for path in (Path(folder, name) for name in (*names, *files)):
+        for path in (Path(folder, name) for name in (*names, *inner)):
             assert path.lstat().st_mtime_ns == 10**9
     assert stat.S_IMODE((place / "bin/run").stat().st_mode) == 0o555
     assert stat.S_IMODE((place / "data").stat().st_mode) == 0o444
@@ -292,3 +292,32 @@ with Store.open(Path(sys.argv[1])) as store:
 def test_an_ordinary_user_can_do_all_of_it(tmp_path: Path) -> None:
     done = python(ORDINARY, str(tmp_path / "store"), before=ordinary())
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("exchanged", [True, False])
+def test_a_damaged_object_stays_until_the_new_one_is_in_its_place(
+    exchanged: bool, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With renameat2 there is no moment without the one or the other; elsewhere two renames do."""
+    if not exchanged:
+        monkeypatch.setattr(files, "exchange", lambda one, other: False)
+    elif not files.exchange(make_tree(store.root / "a"), make_tree(store.root / "b", "b")):
+        pytest.skip("the file system of this store cannot exchange two names")
+    with store.session() as session:
+        info = register(session)
+        place = store.objects.path(info.path)
+        (place / "data").chmod(0o644)
+        (place / "data").write_text("damaged")
+        moved = []
+        rename = Path.rename
+
+        def watched(self: Path, target: Path) -> Path:
+            moved.append(self)
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, "rename", watched)
+        with session.staging("again") as staging:
+            session.register(make_tree(staging / "out"), "sample", replace={info.path})
+    assert (place in moved) is not exchanged
+    assert verify.verify(store, full=True) == []
+    assert listing(store.layout.objects) == [info.path.base]

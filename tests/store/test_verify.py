@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ccstore.errors import CcError
 from ccstore.events import Event, Progressed
 from ccstore.model.objects import ObjectInfo
+from ccstore.model.realisation import OutputId
 from ccstore.store import gc, verify
 from ccstore.store.files import remove
 from ccstore.store.mend import mend
@@ -148,3 +151,66 @@ def test_what_the_store_can_mend_by_itself(store: Store) -> None:
     assert [each.kind for each in verify.verify(store)] == ["content"]
     assert store.realisations.get(other.id) is None
     assert other.id not in store.database.facts()
+
+
+def test_a_whole_object_that_is_not_registered_is_taken_in_again(store: Store) -> None:
+    with store.session() as session:
+        lost, changed = register(session), register(session, "other")
+    store.database.remove([lost.path.base, changed.path.base], [])
+    flip(store.objects.path(changed.path) / "data")
+    (store.layout.objects / "stranger").write_text("")
+    left = mend(store, verify.verify(store))
+    assert {each.file.name for each in left} == {changed.path.base, "stranger"}
+    assert store.objects.info(lost.path) == lost
+    assert {each.kind for each in verify.verify(store, full=True)} == {"stray"}
+
+
+PLANTED = {
+    "fifo": lambda path: os.mkfifo(path),
+    "folder": lambda path: (path / "sub").mkdir(parents=True),
+    "socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
+}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_what_is_no_file_is_damage_and_stops_nothing(kind: str, store: Store) -> None:
+    """Neither `verify` nor `gc` waits for a FIFO; what has no business there goes with the next collection."""
+    plant = PLANTED[kind]
+    with store.session() as session:
+        found = [realise(store, session, str(number)) for number in range(3)]
+        for number, each in enumerate(found):
+            store.roots.add(f"p/{number}", each.object.path, each.id)
+    layout = store.layout
+    unknown = "0" * 64
+    places = [
+        layout.derivation(unknown),
+        layout.realisation(OutputId(unknown, "out")),
+        layout.manifests / found[0].object.path.base.replace("-0", "-x"),
+        layout.logs / f"{unknown}.zst",
+        layout.locks / "planted",
+        layout.temproots / "planted",
+    ]
+    hurt = [
+        layout.derivation(found[0].id.derivation),
+        layout.realisation(found[1].id),
+        layout.manifest(found[2].object.path),
+    ]
+    for place in [*places, *hurt]:
+        place.unlink(missing_ok=True)
+        plant(place)
+    os.utime(layout.logs / f"{unknown}.zst", (0, 0))
+    kinds = sorted(each.kind for each in verify.verify(store, full=True))
+    assert kinds == ["derivation", "derivation", "manifest", "realisation", "realisation"]
+    assert mend(store, verify.verify(store)) == []
+    gc.collect(store)
+    assert verify.verify(store) == []
+    assert [place for place in places if os.path.lexists(place)] == []
+
+
+def test_a_root_that_is_no_file_stops_a_collection_and_is_named(store: Store) -> None:
+    (store.layout.roots / "p").mkdir()
+    os.mkfifo(store.layout.roots / "p/x")
+    assert [each.kind for each in verify.verify(store)] == ["root"]
+    with pytest.raises(CcError) as caught:
+        gc.collect(store)
+    assert (caught.value.code, caught.value.where) == ("store-unusable", str(store.layout.roots / "p/x"))
