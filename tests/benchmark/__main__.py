@@ -1,4 +1,4 @@
-"""How fast ccstore is beside its rivals: `python -m tests.benchmark [noop] [nar] [tree] [kernel] [boot]`.
+"""How fast ccstore is beside its rivals: `python -m tests.benchmark [noop] [nar] [tree] [kernel] [boot] [agent]`.
 
 Needs the project's kernel realised (`ccstore realize kernel`), and `nix` for the first two. It writes only to a
 temporary folder (--tmp DIR: some 12 GB for `kernel`). Each line is a row of the table in README.md.
@@ -8,6 +8,7 @@ nar     NAR hash of the unpacked kernel tree; `nix hash path`
 tree    from the fetched tarball to the registered source tree; `tar -xJf` and `sync`
 kernel  the last step of `realize kernel`; the same `make` by hand, chrooted into the same toolchain
 boot    guest time to user space (no rival)
+agent   QEMU's start to READY of `clear-containers-minimal`; a bare init in its place; `clear-containers`
 """
 
 from __future__ import annotations
@@ -23,16 +24,18 @@ import venv
 from pathlib import Path
 
 from ccstore.build.workspace import Workspace
+from ccstore.guest.boot import BootImage
 from ccstore.model.graph import Build
+from tests.benchmark import agent
 from tests.benchmark.measure import Command, compare
-from tests.conftest import REPOSITORY, clone_store, write
 from tests.boots import MACHINES, boot
+from tests.conftest import REPOSITORY, clone_store, write
 
 CCSTORE = Path(sys.executable).parent / "ccstore"
 
 
 def main() -> None:
-    works = {"noop": noop, "nar": nar, "tree": tree, "kernel": kernel, "boot": boots}
+    works = {"noop": noop, "nar": nar, "tree": tree, "kernel": kernel, "boot": boots, "agent": agents}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -177,22 +180,36 @@ exec /usr/sbin/chroot "$root" make -C /in/tree O=/build -j"$(nproc)" LOCALVERSIO
 
 
 def boots(folder: Path) -> None:
+    initramfs = _bare_initramfs(folder)
+    qemu = shutil.which("qemu-system-x86_64") or sys.exit("qemu-system-x86_64 is not installed")
+    for machine in MACHINES:
+        guests = [boot(qemu, _path("kernel") / "vmlinux", initramfs, machine) for _ in range(7)]
+        seconds = statistics.median(guest.seconds for guest in guests)
+        name = machine.partition(",")[0]
+        print(
+            f"| vmlinux to user space, {name}, software emulation | – | < 2 s | {seconds:.2f} s of guest time |"
+        )
+
+
+def _bare_initramfs(folder: Path) -> Path:
+    """An initramfs whose init prints a line."""
     project = write(folder / "recipes/ccstore.yml", "project: benchmark\n").parent.parent
     names = ("recipes/toolchain.yml", "tests/data/guest/initramfs.yml")
     imports = ", ".join(str(REPOSITORY / name) for name in names)
     write(folder / "recipes/imports.yml", f"import: [{imports}]\nkind: path\npath: ccstore.yml\n")
     argv = [str(CCSTORE), "realize", "initramfs", "--store", str(_store())]
     found = subprocess.run(argv, cwd=project, capture_output=True, text=True, check=True)
-    qemu = shutil.which("qemu-system-x86_64") or sys.exit("qemu-system-x86_64 is not installed")
-    for machine in MACHINES:
-        guests = [
-            boot(qemu, _path("kernel") / "vmlinux", Path(found.stdout.strip()), machine) for _ in range(7)
-        ]
-        seconds = statistics.median(guest.seconds for guest in guests)
-        name = machine.partition(",")[0]
-        print(
-            f"| vmlinux to user space, {name}, software emulation | – | < 2 s | {seconds:.2f} s of guest time |"
-        )
+    return Path(found.stdout.strip())
+
+
+def agents(folder: Path) -> None:
+    minimal, service = (
+        BootImage.read(_path(f"{name}.vmlinux+initrd"))
+        for name in ("clear-containers-minimal", "clear-containers")
+    )
+    first, second = agent.measure(minimal, service, _bare_initramfs(folder), folder)
+    print(first.row("agent READY as PID 1", "a bare init that prints a line", 1.3))
+    print(second.row("agent READY as a service container", "as PID 1", 1.5))
 
 
 def _without(store: Path, *targets: str) -> None:
