@@ -118,7 +118,7 @@ def bootable(request: dict[str, Any]) -> str:
         hint = "choose another format, or `machine: q35`"
         common.fail("recipe-invalid", f"the machine microvm has no nvdimm for {request['format']}", hint=hint)
     kernel = KERNELS[kind]
-    place_kernel(_kernel(kernel), OUT / kernel)
+    shutil.copyfile(_kernel(kernel), OUT / kernel)
     made = FORMATS[root_format](common.Root.read(ROOTFS / "rootfs.tar"))
     cmdline = join_cmdline(request["cmdline"], made.parameters)
     (OUT / "cmdline").write_text(cmdline + "\n")
@@ -137,15 +137,6 @@ def bootable(request: dict[str, Any]) -> str:
     }
     (OUT / "boot.json").write_text(json.dumps(boot, indent=2) + "\n")
     return made.image
-
-
-def place_kernel(source: Path, to: Path) -> None:
-    """A vmlinux loses its symbols and relocations, of which a loader uses none and which are two thirds of it."""
-    if source.name == "vmlinux":
-        common.tool("strip", "--strip-all", "-o", to, source)
-        to.chmod(0o644)
-    else:
-        shutil.copyfile(source, to)
 
 
 def _kernel(name: str) -> Path:

@@ -42,7 +42,7 @@ def images(guest_tools: Tree, tmp_path_factory: pytest.TempPathFactory) -> Image
     place = tmp_path_factory.mktemp("images")
     kernel = place / "kernel"  # which is none, but has the files of one
     kernel.mkdir()
-    (kernel / "vmlinux").write_bytes((guest_tools.path / "usr/bin/true").read_bytes())
+    (kernel / "vmlinux").write_bytes(elf())
     (kernel / "bzImage").write_bytes(bzimage(elf()))
     return Images(guest_tools, place, write_rootfs(place / "rootfs", ODD), kernel, CMDLINE)
 
