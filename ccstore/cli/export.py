@@ -94,7 +94,7 @@ def _image(work: Workspace, target: str, tags: tuple[str, ...], sink: Sink) -> t
     """The image that `target` means, realised, and the names that it gets."""
     step = f"{target}.oci"
     means_step = step in work.graph.steps or step in work.graph.aliases
-    image = Image.read(_realized(work, step if means_step else target, sink))
+    image = Image.read(_realized(work, step if means_step else target, sink), target)
     return image, names(image, target.partition(".")[0].partition("^")[0], tags)
 
 
@@ -109,7 +109,7 @@ def _carry(
     if form == "docker":
         from ccstore.export.engine import load
 
-        load(image, given, os.environ)
+        load(image, given, sink, os.environ)
     elif form == "registry":
         from ccstore.export.registry import push
 

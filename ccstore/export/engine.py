@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from ccstore.codec.engine import engine
 from ccstore.codec.oci import Reference
 from ccstore.errors import CcError
+from ccstore.events import Noted, Sink
 from ccstore.export.archive import image_archive
 from ccstore.export.image import Image, familiar
 
 
-def load(image: Image, names: list[Reference], environ: Mapping[str, str]) -> None:
+def load(image: Image, names: list[Reference], sink: Sink, environ: Mapping[str, str]) -> None:
     """Loads `image` under its names, and looks at what the daemon then has.
 
     Raises `no-docker`, `fetch-stalled`, and `hash-mismatch` if the daemon made something else of it.
@@ -31,3 +32,4 @@ def load(image: Image, names: list[Reference], environ: Mapping[str, str]) -> No
                     hint="somebody else may have given that name away meanwhile: try again",
                     details=(f"wanted {' or '.join(sorted(expected))}", f"got    {got}"),
                 )
+            sink(Noted(f"loaded {name}"))

@@ -26,9 +26,8 @@ class Image:
     labels: Mapping[str, str]
 
     @classmethod
-    def read(cls, folder: Path) -> Image:
-        """Raises `not-an-image` for what is no layout, `image-invalid` for a damaged one."""
-        label = folder.name
+    def read(cls, folder: Path, label: str) -> Image:
+        """`label` names it in messages. Raises `not-an-image` for what is no layout, `image-invalid` if damaged."""
         try:
             entries = parse_index((folder / "index.json").read_bytes(), label)
         except (FileNotFoundError, NotADirectoryError) as error:

@@ -34,7 +34,7 @@ SAMPLE = images.Image(
 
 @pytest.fixture
 def image(tmp_path: Path) -> Image:
-    return Image.read(layout(tmp_path / "layout", SAMPLE))
+    return Image.read(layout(tmp_path / "layout", SAMPLE), "sample")
 
 
 @pytest.fixture

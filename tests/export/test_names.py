@@ -29,7 +29,7 @@ def test_names(image: Image, wanted: list[str], found: list[str]) -> None:
 
 def test_an_image_without_a_version(tmp_path: Path) -> None:
     plain = Sample(SAMPLE.layers)
-    image = Image.read(layout(tmp_path / "layout", plain))
+    image = Image.read(layout(tmp_path / "layout", plain), "plain")
     assert [familiar(each) for each in names(image, "guest", [])] == [
         f"guest:{plain.sha256.hex[:12]}",
         "guest:latest",
@@ -51,5 +51,5 @@ def test_what_is_no_name(image: Image, tag: str) -> None:
 
 def test_what_is_no_image(tmp_path: Path) -> None:
     with pytest.raises(CcError) as caught:
-        Image.read(tmp_path)
+        Image.read(tmp_path, "nothing")
     assert caught.value.code == "not-an-image"
