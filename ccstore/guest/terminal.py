@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import termios
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 
 @contextmanager
@@ -16,12 +18,19 @@ def raw(descriptor: int) -> Iterator[None]:
         yield
         return
     before = termios.tcgetattr(descriptor)
+    handlers = {number: signal.signal(number, _interrupt) for number in (signal.SIGHUP, signal.SIGQUIT)}
     try:
         tty.setraw(descriptor, termios.TCSANOW)
         yield
     finally:
         # what was typed and not read was meant for the guest, not for the shell that comes back
         termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def size(descriptor: int) -> tuple[int, int] | None:

@@ -35,7 +35,7 @@ class Streams:
 
 
 class Watch:
-    """One guest's life. `fallbacks` are programs to try in turn if one ends before the guest said anything."""
+    """One guest's life. `fallback` is tried if KVM ends the first before its guest said anything."""
 
     def __init__(
         self,
@@ -159,8 +159,9 @@ class Watch:
         while self._receive():
             pass
         self.status = self._guest.wait()
-        if self._fallback is not None and self.status and not self.tail.total:
-            said = self._guest.said()
+        said = self._guest.said()
+        blames_kvm = self.status < 0 or any("kvm" in line.lower() for line in said)
+        if self._fallback is not None and blames_kvm and not self.tail.total:
             reason = said[0] if said else exit_text(self.status)
             program, self._fallback, self.status = self._fallback, None, 0
             self._guest.start(program)
