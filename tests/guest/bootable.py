@@ -57,7 +57,7 @@ def cpio(files: Mapping[str, tuple[int, bytes]]) -> bytes:
 
 
 def busybox_initramfs(busybox: Path) -> bytes:
-    folders = {name: (stat.S_IFDIR | 0o755, b"") for name in ("bin", "dev", "proc", "sys")}
+    folders = dict.fromkeys(("bin", "dev", "proc", "sys"), (stat.S_IFDIR | 0o755, b""))
     programs = {"bin/busybox": (stat.S_IFREG | 0o755, busybox.read_bytes())}
     return cpio({**folders, **programs, "init": (stat.S_IFREG | 0o755, INIT.encode())})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pty
@@ -241,10 +242,8 @@ class Terminal:
         )
 
     def says(self, words: bytes) -> bool:
-        try:
+        with contextlib.suppress(BlockingIOError):
             self.heard += os.read(self.master, 1 << 16)
-        except BlockingIOError:
-            pass
         return words in self.heard
 
     def type(self, keys: bytes) -> None:
