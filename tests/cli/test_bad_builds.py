@@ -197,3 +197,12 @@ def test_an_irreproducible_build_is_told(small: Project) -> None:
     assert built(again.stderr) == ["x"]
     assert "not reproducible" in again.stderr
     assert Path(again.stdout.strip()) != first
+
+
+def test_a_view_of_a_plain_file(small: Project) -> None:
+    small.recipe("file", "kind: path\npath: ccstore.yml\n")
+    small.script("x", "true", inputs="{file: file}", overlays="{out: file}")
+    found = small.fails("realize", "x")
+    assert (found.returncode, code(found.stderr)) == (2, "recipe-invalid")
+    assert place(found.stderr).startswith("recipes/x.yml:")
+    assert "output out cannot be a view of file" in found.stderr

@@ -226,3 +226,8 @@ def test_a_file_where_the_store_should_be(small: Project, tmp_path: Path) -> Non
     (tmp_path / "other").write_text("")
     found = Shell(small.root, tmp_path / "other").run("realize", "all", status=6)
     assert (found.stdout, code(found.stderr)) == ("", "store-unusable")
+
+
+def test_a_place_that_takes_no_folders(small: Project) -> None:
+    found = Shell(small.root, Path("/proc")).run("realize", "all", status=6)
+    assert (found.stdout, code(found.stderr), place(found.stderr)) == ("", "store-unusable", "/proc")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,13 @@ def test_no_traceback_without_debug(small: Project, tmp_path: Path) -> None:
     found = small.fails("realize", "x")
     assert found.returncode == 2
     assert code(found.stderr).startswith(("recipe-", "file-", "name-"))
+
+
+def test_a_folder_with_something_that_is_no_file(small: Project) -> None:
+    (small.root / "folder").mkdir()
+    os.mkfifo(small.root / "folder/fifo")
+    small.recipe("x", "kind: path\npath: ../folder\n")
+    found = small.fails("realize", "x")
+    assert (found.returncode, code(found.stderr)) == (2, "recipe-invalid")
+    assert place(found.stderr) == "recipes/x.yml:2:7"
+    assert "folder/fifo" in found.stderr

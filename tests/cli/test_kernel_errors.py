@@ -80,7 +80,7 @@ def test_a_patch_that_does_not_apply(realised: TinyProject) -> None:
 def test_a_patch_that_is_in_the_tree_already(realised: TinyProject) -> None:
     again = realised.root / "patches/0003-again.patch"
     again.write_bytes((realised.root / BUS_PATCH).read_bytes())
-    said = failure(realised, "patch-failed")
+    said = failure(realised, "patch-applied")
     assert "0003-again.patch is already in the tree" in said
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -164,4 +165,26 @@ def test_a_lost_index_is_made_again(realised: TinyProject) -> None:
     (shell.store / "index.sqlite").unlink()
     assert json.loads(shell.run("plan", "kernel", "--json").stdout)[0]["action"] == "present"
     assert shell.path("kernel") == kernel
+    assert_whole(shell)
+
+
+def test_outside_a_project_the_store_still_repairs_itself(realised: TinyProject, tmp_path: Path) -> None:
+    shell = realised.shell
+    kernel, config = shell.path("kernel"), shell.path("kernel.config")
+    with sqlite3.connect(shell.store / "index.sqlite") as index:
+        index.execute("DELETE FROM objects WHERE base = ?", (kernel.name,))
+    index.close()
+    assert code(shell.run("path", "kernel", status=5).stderr) == "not-realised"
+    (kernel / "vmlinux").chmod(0o700)
+    elsewhere = Shell(tmp_path, shell.store)
+    assert elsewhere.run("verify", "--repair").stdout == ""
+    assert shell.path("kernel") == kernel
+    (shell.store / "index.sqlite").write_bytes(b"nonsense")
+    elsewhere.run("verify", "--repair")
+    assert shell.path("kernel") == kernel
+    remove_object(config)
+    left = elsewhere.run("verify", "--repair", status=4)
+    assert code(left.stderr) == "object-damaged"
+    assert "no project here could make anything again" in left.stderr
+    shell.run("verify", "--repair")
     assert_whole(shell)

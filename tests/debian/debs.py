@@ -54,9 +54,17 @@ def ar(members: Mapping[str, bytes]) -> bytes:
     return data
 
 
-def deb(name: str, entries: Iterable[Written], *, compression: str = ".xz", control: str = "") -> bytes:
+def deb(
+    name: str,
+    entries: Iterable[Written],
+    *,
+    compression: str = ".xz",
+    control: str = "",
+    packed: bytes | None = None,
+) -> bytes:
+    """A package of `entries`, or with `packed` as its compressed data."""
     text = control or f"Package: {name}\nVersion: 1.0\nArchitecture: all\nDescription: made for a test\n"
-    packed = COMPRESSIONS[compression](tar(entries))
+    packed = COMPRESSIONS[compression](tar(entries)) if packed is None else packed
     return ar(
         {
             "debian-binary": b"2.0\n",

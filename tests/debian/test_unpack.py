@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from ccstore.codec.nar import nar_hash
 from ccstore.debian.unpack import debian_tree
 from ccstore.errors import CcError
 from ccstore.ports import Cancel
-from tests.builders.tars import Written, entry, file, folder, hardlink, symlink
+from tests.builders.tars import Written, entry, file, folder, hardlink, symlink, tar
 from tests.debian.debs import COMPRESSIONS, ar, deb, unpack, write_debs
 
 PACKAGES: dict[str, list[Written]] = {
@@ -87,6 +89,13 @@ def test_every_compression(tmp_path: Path, suffix: str) -> None:
     assert (unpack(tmp_path, {"p": packed}) / "usr/f").read_bytes() == b"1" * 100_000
 
 
+def test_several_frames_of_zstd(tmp_path: Path) -> None:
+    data = tar([file("./usr/f", os.urandom(9000))])
+    frames = b"".join(zstandard.compress(data[at : at + 3000]) for at in range(0, len(data), 3000))
+    packed = deb("p", [], compression=".zst", packed=frames)
+    assert (unpack(tmp_path, {"p": packed}) / "usr/f").stat().st_size == 9000
+
+
 def test_exclude_leaves_out_what_it_matches(tmp_path: Path) -> None:
     out = unpack(tmp_path, PACKAGES, exclude="usr/share/doc/*\netc/iss?e\n")
     assert not (out / "usr/share").exists()
@@ -99,6 +108,8 @@ def test_hard_link_survives_the_exclusion_of_its_target(tmp_path: Path) -> None:
     assert not (out / "usr/a").exists()
     assert (out / "usr/b").read_bytes() == b"1"
 
+
+ZSTD = zstandard.compress(tar([file("./f", os.urandom(200_000))]))
 
 HOSTILE: dict[str, list[Written]] = {
     "dot-dot": [file("./../../etc/x")],
@@ -143,6 +154,7 @@ def _nothing_left(tmp_path: Path) -> None:
         deb("p", [file("./f")]).replace(b"\xfd7zXZ", b"\xfd7zXY"),
         deb("other", [file("./f")]),
         ar({"debian-binary": b"2.0\n"}).replace(b"4         `", b"-5        `"),
+        *(deb("p", [], compression=".zst", packed=ZSTD[:end]) for end in (-1, 5000, 10, 4, 0)),
     ],
 )
 def test_damaged_package_is_refused(tmp_path: Path, data: bytes) -> None:

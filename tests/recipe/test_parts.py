@@ -89,7 +89,7 @@ def test_a_variant_drops_a_fragment_of_a_repository(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("patches", "more", "place"),
     [
-        ("patches: {from: agnet, path: x}", "", "recipes/kernel.yml:10:17"),
+        ("patches: {from: agnet, path: x}", "", "recipes/kernel.yml:10:1"),
         (PATCHES, "  - {from: agnet}\n", "recipes/kernel.yml:16:12"),
     ],
 )

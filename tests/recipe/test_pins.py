@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from ccstore.errors import CcError
+from ccstore.recipe.document import Loc
 from ccstore.recipe.pins import moved
 
 OLD, NEW = "a" * 40, "b" * 40
-VALUES = {("commit",): NEW, ("sha256",): "sha256-new="}
+VALUES: dict[Loc, str] = {("commit",): NEW, ("sha256",): "sha256-new="}
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_a_whole_object_that_is_not_registered_is_taken_in_again(store: Store) -
     assert {each.kind for each in verify.verify(store, full=True)} == {"stray"}
 
 
-PLANTED = {
+PLANTED: dict[str, Callable[[Path], None]] = {
     "fifo": lambda path: os.mkfifo(path),
     "folder": lambda path: (path / "sub").mkdir(parents=True),
     "socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
