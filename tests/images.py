@@ -215,7 +215,8 @@ def daemon(program: str, folder: Path) -> Iterator[str]:
         try:
             _until(process, lambda: client.get("http://docker/_ping").status_code == 200)
         except OSError as error:
-            raise OSError((folder / "log").read_text().splitlines()[-1]) from error
+            said = (folder / "log").read_text().splitlines() or [str(error)]
+            raise OSError(said[-1]) from error
         yield address
 
 

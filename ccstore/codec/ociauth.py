@@ -66,13 +66,13 @@ def parse_credentials(text: str, registry: str) -> Credentials | None:
     keys = [registry, f"https://{registry}", f"https://{registry}/", f"https://{registry}/v2/"]
     if registry == DOCKER_HUB:
         keys.insert(0, "https://index.docker.io/v1/")
-    entries = json.loads(text).get("auths", {})
-    for entry in (entries[key] for key in keys if key in entries):
+    entries = json.loads(text).get("auths") or {}
+    for entry in filter(None, map(entries.get, keys)):
         if token := entry.get("identitytoken"):
             return Credentials(token=str(token))
         if entry.get("auth"):
             try:
-                user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
+                user, _, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
             except binascii.Error as error:
                 raise ValueError(f"`auth` of {registry} is not base64") from error
             return Credentials(user, password.rstrip("\0"))

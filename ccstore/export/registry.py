@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,8 +21,8 @@ import httpx
 from ccstore.codec.oci import Descriptor, Reference
 from ccstore.codec.ociauth import RegistryAuth, auth_needed, base_url, find_credentials
 from ccstore.errors import CcError
-from ccstore.events import Noted, Progressed, Sink
-from ccstore.export.image import Image, familiar
+from ccstore.events import Finished, Noted, Progressed, Sink, Started
+from ccstore.export.image import Image
 
 CHUNK = 32 << 20  # bytes
 ATTEMPTS = 3
@@ -51,18 +52,48 @@ def push(
     for name in names:
         by_repository.setdefault((name.registry, name.repository), []).append(name)
     for (registry, repository), tags in by_repository.items():
-        base = base_url(registry, insecure=insecure)
-        auth = RegistryAuth(base, f"repository:{repository}:pull,push", find_credentials(registry, environ))
-        with httpx.Client(auth=auth, timeout=_TIMEOUT) as client:
-            pushed = _Push(client, f"{base}/v2/{repository}", registry, repository, sink, chunk)
-            try:
-                pushed.image(image, tags)
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise CcError(
-                    "unreachable",
-                    f"{registry} cannot be reached: {error or type(error).__name__}",
-                    hint="check the network; --insecure allows plain http to a registry that has no TLS",
-                ) from error
+        with _reported(f"{registry}/{repository}", sink):
+            _push(image, registry, repository, tags, sink, insecure=insecure, environ=environ, chunk=chunk)
+
+
+@contextmanager
+def _reported(label: str, sink: Sink) -> Iterator[None]:
+    sink(Started(label, "push"))
+    started = time.monotonic()
+    failed = "internal"
+    try:
+        yield
+        failed = ""
+    except CcError as error:
+        failed = error.code
+        raise
+    finally:
+        sink(Finished(label, "push", time.monotonic() - started, failed or None))
+
+
+def _push(
+    image: Image,
+    registry: str,
+    repository: str,
+    tags: list[Reference],
+    sink: Sink,
+    *,
+    insecure: bool,
+    environ: Mapping[str, str],
+    chunk: int,
+) -> None:
+    base = base_url(registry, insecure=insecure)
+    auth = RegistryAuth(base, f"repository:{repository}:pull,push", find_credentials(registry, environ))
+    with httpx.Client(auth=auth, timeout=_TIMEOUT) as client:
+        transfers = _Transfers(client, f"{base}/v2/{repository}", registry, repository, sink, chunk)
+        try:
+            transfers.image(image, tags)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise CcError(
+                "unreachable",
+                f"{registry} cannot be reached: {error or type(error).__name__}",
+                hint="check the network; --insecure allows plain http to a registry that has no TLS",
+            ) from error
 
 
 class _BusyError(Exception):
@@ -74,7 +105,7 @@ class _BusyError(Exception):
 
 
 @dataclass(slots=True)
-class _Push:
+class _Transfers:
     """The transfers to one repository."""
 
     client: httpx.Client
@@ -84,15 +115,19 @@ class _Push:
     sink: Sink
     chunk: int
 
+    @property
+    def label(self) -> str:
+        return f"{self.registry}/{self.repository}"
+
     def image(self, image: Image, tags: list[Reference]) -> None:
         for blob in image.blobs():
             if self._again(partial(self._has, blob)):
-                self.sink(Noted(f"sha256:{blob.digest.hex[:12]} is there already", self.repository))
+                self.sink(Noted(f"sha256:{blob.digest.hex[:12]} is there already", self.label))
             else:
                 self._again(partial(self._blob, blob, image.path(blob)))
         for name in tags:
             self._again(partial(self._manifest, image, str(name.tag)))
-            self.sink(Noted(f"pushed {familiar(name)}", self.repository))
+            self.sink(Noted(f"tagged {name.tag}", self.label))
 
     def _again(self, work: Callable[[], T]) -> T:
         """What `work` gives, tried again while it fails for reasons that pass."""
@@ -168,7 +203,7 @@ class _Push:
             while start < end and (piece := file.read(min(_PIECE, end - start))):
                 start += len(piece)
                 yield piece
-                self.sink(Progressed(self.repository, start, path.stat().st_size, "bytes"))
+                self.sink(Progressed(self.label, start, path.stat().st_size, "bytes"))
 
     def _check(self, answer: httpx.Response, wanted: int) -> httpx.Response:
         status = answer.status_code
