@@ -28,7 +28,8 @@ from ccstore.guest.agent_terminal import Sink, Terminal
 
 # seconds; a guest under software emulation on a busy host mounts and forks slowly
 REPLY_TIMEOUT = 60.0
-_END_OF_TRANSMISSION = b"\x04"
+# once ends an unfinished line, twice the input
+_END_OF_TRANSMISSION = b"\x04\x04"
 
 
 @dataclass(frozen=True)

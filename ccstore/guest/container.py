@@ -106,10 +106,17 @@ class StartedPod:
         )
         running = self.agent.new_container(container, streams.stdout, streams.stderr)
         if streams.size and process.terminal:
-            self.agent.window_size(running, *streams.size)
+            self._resize(running, *streams.size)
         started(running)
         with _pumping(self.agent, running, streams.stdin):
             return self.agent.wait(running, timeout)
+
+    def _resize(self, running: Running, rows: int, columns: int) -> None:
+        try:
+            self.agent.window_size(running, rows, columns)
+        except CcError as error:
+            if error.code != "agent-error":  # the process has ended already, and its terminal with it
+                raise
 
 
 @contextmanager

@@ -26,6 +26,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in zip([0, *ends], [*ends, len(data)], strict=True)]
 
 
+@settings(deadline=None)
 @given(st.lists(messages, max_size=8), st.lists(st.integers(0), max_size=30))
 def test_messages_survive_any_chunking(sent: list[Message], places: list[int]) -> None:
     decoder = MessageDecoder()
@@ -34,6 +35,7 @@ def test_messages_survive_any_chunking(sent: list[Message], places: list[int]) -
     decoder.finish()
 
 
+@settings(deadline=None)
 @given(st.lists(chunks, max_size=8), st.lists(st.integers(0), max_size=30))
 def test_chunks_survive_any_chunking(sent: list[Chunk], places: list[int]) -> None:
     decoder = ChunkDecoder()
@@ -42,6 +44,7 @@ def test_chunks_survive_any_chunking(sent: list[Chunk], places: list[int]) -> No
     decoder.finish()
 
 
+@settings(deadline=None)
 @given(st.lists(messages, min_size=1, max_size=3), st.data())
 def test_a_stream_that_is_cut_short_is_noticed(sent: list[Message], data: st.DataObject) -> None:
     whole = b"".join(message.encode() for message in sent)
@@ -54,7 +57,7 @@ def test_a_stream_that_is_cut_short_is_noticed(sent: list[Message], data: st.Dat
 
 
 @pytest.mark.parametrize("kind", [MessageDecoder, ChunkDecoder])
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(pieces=st.lists(st.binary(max_size=200), max_size=20))
 def test_garbage_is_frames_or_refused_and_never_stored(
     kind: type[MessageDecoder | ChunkDecoder], pieces: list[bytes]
@@ -111,6 +114,7 @@ def test_what_is_too_large_is_not_sent() -> None:
     assert caught.value.code == "agent-protocol"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=3000))
 def test_input_is_cut_into_frames_that_the_agent_keeps(data: bytes) -> None:
     pieces = list(hyper.input_chunks(5, data))

@@ -19,7 +19,7 @@ import pytest
 from ccstore.codec.hyper import API_VERSION
 from ccstore.errors import CcError
 from ccstore.guest.agent_bodies import Address, Container, Interface, Pod, Route
-from ccstore.guest.container import Root, check_root, started_pod
+from ccstore.guest.container import Root, Streams, check_root, started_pod
 from tests.conftest import REPOSITORY, write
 from tests.guest import agents
 from tests.guest.agents import PATIENCE, Machine
@@ -168,6 +168,21 @@ def test_a_terminal_has_a_size_and_an_end_of_input(pod: agents.Pod) -> None:
     assert pod.agent.wait(running, PATIENCE) == 6
     assert "/dev/pts/" in heard.out.decode()
     assert b"33 101\r\n" in heard.out
+
+
+def test_a_terminal_of_a_process_that_is_gone_at_once(pod: agents.Pod) -> None:
+    for _ in range(3):
+        heard = agents.Heard()
+        streams = Streams(heard.out.extend, heard.err.extend, size=(24, 80))
+        assert pod.started.run(pod.root, pod.process("exit 3", terminal=True), streams, timeout=PATIENCE) == 3
+
+
+def test_a_terminal_whose_last_line_has_no_end(pod: agents.Pod) -> None:
+    running, heard = pod.start("cat; exit 4", terminal=True)
+    pod.agent.write(running, b"unfinished")
+    pod.agent.end_input(running)
+    assert pod.agent.wait(running, PATIENCE) == 4
+    assert heard.out.count(b"unfinished") == 2  # the terminal's echo, and cat
 
 
 def test_more_processes_in_a_container_and_their_signals(pod: agents.Pod) -> None:

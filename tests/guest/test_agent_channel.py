@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccstore.codec.hyper import Chunk, ChunkDecoder, Code, Message, MessageDecoder
@@ -368,6 +368,12 @@ def test_bodies_are_what_was_seen_to_work() -> None:
     )
 
 
+def test_words_that_are_no_utf8_pass_as_they_are() -> None:
+    words = b"\xff\xc3\xbc".decode("utf-8", "surrogateescape")
+    assert bodies.encode({"args": [words]}) == b'{"args":["\xff\xc3\xbc"]}'
+
+
+@settings(deadline=None)
 @given(
     st.text(max_size=150).filter(lambda text: "\0" not in text and len(text.encode("utf-8", "replace")) < 190)
 )
