@@ -7,9 +7,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ccstore.codec.oci import Descriptor, Manifest, Reference, blob_path, parse_index, parse_manifest
+from ccstore.codec.oci import (
+    Descriptor,
+    Manifest,
+    Reference,
+    blob_path,
+    parse_config,
+    parse_index,
+    parse_manifest,
+)
 from ccstore.errors import CcError
+from ccstore.model.hashes import Sha256
 
 VERSION = "org.opencontainers.image.version"
 HASH_DIGITS = 12
@@ -29,22 +39,24 @@ class Image:
     def read(cls, folder: Path, label: str) -> Image:
         """`label` names it in messages. Raises `not-an-image` for what is no layout, `image-invalid` if damaged."""
         try:
-            entries = parse_index((folder / "index.json").read_bytes(), label)
+            index = (folder / "index.json").read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise CcError(
                 "not-an-image",
                 f"{label} is no image",
                 hint="export a kernel, a guest or a fetched image, or use --to tar or directory",
             ) from error
+        entries = parse_index(index, label)
         if not entries or len(entries) != 1:
-            raise CcError(
-                "image-invalid", f"{label} is no layout of one image", hint="`ccstore verify` finds damage"
-            )
+            raise _damaged(label, "its index.json names more or less than one image")
         [descriptor] = entries
-        manifest = parse_manifest(blob_path(folder, descriptor.digest).read_bytes(), label)
-        config = json.loads(blob_path(folder, manifest.config.digest).read_bytes())
-        labels = (config.get("config") or {}).get("Labels") or {}
-        return cls(folder, descriptor, manifest, {str(key): str(text) for key, text in labels.items()})
+        manifest = parse_manifest(_blob(folder, descriptor, label), label)
+        config = _blob(folder, manifest.config, label)
+        parse_config(config, label)
+        for layer in manifest.layers:
+            if not blob_path(folder, layer.digest).is_file():
+                raise _damaged(label, f"it lacks the layer sha256:{layer.digest.hex}")
+        return cls(folder, descriptor, manifest, _labels(json.loads(config)))
 
     @property
     def digest(self) -> str:
@@ -56,6 +68,27 @@ class Image:
 
     def path(self, blob: Descriptor) -> Path:
         return blob_path(self.folder, blob.digest)
+
+
+def _blob(folder: Path, descriptor: Descriptor, label: str) -> bytes:
+    """A small blob of the layout, checked."""
+    try:
+        data = blob_path(folder, descriptor.digest).read_bytes()
+    except OSError as error:
+        raise _damaged(label, f"it lacks the blob sha256:{descriptor.digest.hex}") from error
+    if Sha256.of(data) != descriptor.digest:
+        raise _damaged(label, f"blob sha256:{descriptor.digest.hex} has another hash")
+    return data
+
+
+def _labels(config: Any) -> dict[str, str]:
+    inner = config.get("config")
+    labels = inner.get("Labels") if isinstance(inner, dict) else None
+    return {str(key): str(text) for key, text in labels.items()} if isinstance(labels, dict) else {}
+
+
+def _damaged(label: str, what: str) -> CcError:
+    return CcError("image-invalid", f"{label}: {what}", hint="`ccstore verify` finds damaged objects")
 
 
 def names(image: Image, recipe: str, wanted: Sequence[str]) -> list[Reference]:

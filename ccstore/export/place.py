@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from ccstore.ports import Tree
 def new(path: Path) -> Iterator[Path]:
     """A name beside `path`, which becomes `path` when the block ends well and goes when not.
 
-    Raises `output-exists`, and `output-refused` where nothing can be written.
+    Raises `output-exists`, `disk-full`, and `output-refused` where nothing can be written.
     """
     if os.path.lexists(path):
         raise CcError("output-exists", f"{path} is there already", hint="remove it, or give another --output")
@@ -28,10 +29,13 @@ def new(path: Path) -> Iterator[Path]:
         yield part
         part.rename(path)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free some space there, or give another --output"
+            raise CcError("disk-full", f"no space left while writing {path}", hint=hint) from error
         raise CcError(
             "output-refused",
             f"{path} cannot be written: {error.strerror or error}",
-            hint="give --output a place that you may write to, with enough room",
+            hint="give --output a place that you may write to",
         ) from error
     finally:
         _remove(part)

@@ -47,6 +47,7 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
     (folder / "bin/link").symlink_to("tool")
     (folder / ("long " * 30)).write_bytes(b"x" * 1000)
     (folder / "ünï").write_text("")
+    (folder / os.fsdecode(b"\xff not UTF-8")).write_text("")
     with Store.open(tmp_path / "store") as store, store.session() as session:
         path: StorePath = session.add(folder, "sample").path
         yield store.objects.tree(path)

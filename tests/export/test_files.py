@@ -18,6 +18,7 @@ from ccstore.export.archive import image_archive, tree_archive
 from ccstore.export.image import Image, names
 from ccstore.export.place import new, write_layout, write_tree
 from ccstore.ports import Tree
+from ccstore.store.store import Store
 from tests.export.conftest import SAMPLE
 
 
@@ -66,6 +67,28 @@ def test_the_tar_of_an_object_unpacks_to_it(tree: Tree, tmp_path: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         assert {(each.uid, each.gid, each.mtime) for each in tar} == {(0, 0, 1)}
     assert data == b"".join(tree_archive(tree, "sample"))
+
+
+def test_an_object_that_is_one_file(tmp_path: Path) -> None:
+    (tmp_path / "tool").write_text("#!/bin/sh\n")
+    (tmp_path / "tool").chmod(0o755)
+    with Store.open(tmp_path / "store") as store, store.session() as session:
+        tree = store.objects.tree(session.add(tmp_path / "tool", "tool").path)
+        unpack(b"".join(tree_archive(tree, "named")), tmp_path / "out")
+        write_tree(tree, tmp_path / "copy")
+        assert nar_hash(tmp_path / "out/named")[0] == nar_hash(tmp_path / "copy")[0] == tree.nar_hash
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    def export() -> None:
+        with new(tmp_path / "out") as part:
+            part.symlink_to("/dev/full")
+            part.write_bytes(b"x")
+
+    with pytest.raises(CcError) as caught:
+        export()
+    assert caught.value.code == "disk-full"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_is_a_writable_copy(tree: Tree, tmp_path: Path) -> None:

@@ -49,6 +49,24 @@ def test_what_is_no_name(image: Image, tag: str) -> None:
     assert caught.value.code == "usage"
 
 
+def test_an_image_that_lacks_something(tmp_path: Path) -> None:
+    for blob in SAMPLE.blobs():
+        folder = layout(tmp_path / blob, SAMPLE)
+        (folder / "blobs/sha256" / blob[7:]).unlink()
+        with pytest.raises(CcError) as caught:
+            Image.read(folder, "it")
+        assert caught.value.code == "image-invalid"
+        assert blob in caught.value.message
+
+
+def test_a_manifest_that_was_changed(tmp_path: Path) -> None:
+    folder = layout(tmp_path / "layout", SAMPLE)
+    (folder / "blobs/sha256" / SAMPLE.sha256.hex).write_bytes(SAMPLE.manifest + b" ")
+    with pytest.raises(CcError) as caught:
+        Image.read(folder, "it")
+    assert caught.value.code == "image-invalid"
+
+
 def test_what_is_no_image(tmp_path: Path) -> None:
     with pytest.raises(CcError) as caught:
         Image.read(tmp_path, "nothing")
