@@ -1,4 +1,4 @@
-"""How fast ccstore is beside its rivals: `python -m tests.benchmark [noop] [nar] [tree] [kernel] [boot] [agent]`.
+"""How fast ccstore is beside its rivals: `python -m tests.benchmark [noop] [nar] [tree] [kernel] [boot] …`.
 
 Needs the project's kernel realised (`ccstore realize kernel`), and `nix` for the first two. It writes only to a
 temporary folder (--tmp DIR: some 12 GB for `kernel`). Each line is a row of the table in README.md.
@@ -9,6 +9,7 @@ tree    from the fetched tarball to the registered source tree; `tar -xJf` and `
 kernel  the last step of `realize kernel`; the same `make` by hand, chrooted into the same toolchain
 boot    guest time to user space (no rival)
 agent   QEMU's start to READY of `clear-containers-minimal`; a bare init in its place; `clear-containers`
+run     `ccstore run` of a guest that powers off at once; the same QEMU command by hand
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import Path
 from ccstore.build.workspace import Workspace
 from ccstore.guest.boot import BootImage
 from ccstore.model.graph import Build
-from tests.benchmark import agent
+from tests.benchmark import agent, run
 from tests.benchmark.measure import Command, compare
 from tests.boots import MACHINES, boot
 from tests.conftest import REPOSITORY, clone_store, write
@@ -35,7 +36,15 @@ CCSTORE = Path(sys.executable).parent / "ccstore"
 
 
 def main() -> None:
-    works = {"noop": noop, "nar": nar, "tree": tree, "kernel": kernel, "boot": boots, "agent": agents}
+    works = {
+        "noop": noop,
+        "nar": nar,
+        "tree": tree,
+        "kernel": kernel,
+        "boot": boots,
+        "agent": agents,
+        "run": runs,
+    }
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -210,6 +219,10 @@ def agents(folder: Path) -> None:
     first, second = agent.measure(minimal, service, _bare_initramfs(folder), folder)
     print(first.row("agent READY as PID 1", "a bare init that prints a line", 1.3))
     print(second.row("agent READY as a service container", "as PID 1", 1.5))
+
+
+def runs(folder: Path) -> None:
+    print(run.row(folder, _path("kernel") / "vmlinux"))
 
 
 def _without(store: Path, *targets: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.boots import COMMAND_LINE
 from tests.cli.conftest import Running, code, wait_until
 from tests.guest import bootable
 from tests.guest.bootable import Bootables
@@ -30,7 +31,7 @@ def guests_by_hand(
     made = bootable.make(tmp_path_factory.mktemp("run"), kernel, tool("busybox"))
     made.add("silent", agent="hyperstart")
     folder = made.add(
-        "pod", agent="hyperstart", cmdline=f"{bootable.COMMAND_LINE} quiet net.ifnames=0 devtmpfs.mount=0"
+        "pod", agent="hyperstart", cmdline=f"{COMMAND_LINE} quiet net.ifnames=0 devtmpfs.mount=0"
     )
     (folder / "initrd.img").write_bytes(testagent.read_bytes())
     made.recipe("root", container_root)
