@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
-from collections.abc import Iterator
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.boots import COMMAND_LINE
 
 IMAGE = "/containers/images/busybox"
 FOLDERS = ("proc", "sys", "dev", "run", "tmp", "etc", "var", "mnt")
@@ -56,7 +61,10 @@ class Container:
             },
             "root": {"path": root, "readonly": not self.writable},
             "mounts": _MOUNTS,
-            "linux": {"namespaces": [{"type": each} for each in self.namespaces]},
+            "linux": {
+                "namespaces": [{"type": each} for each in self.namespaces],
+                "rootfsPropagation": "rslave",
+            },
         }
 
 
@@ -70,7 +78,72 @@ class Description:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-def write_initramfs(to: Path, components: list[Path], image: Path, description: Description) -> Path:
+@dataclass(frozen=True)
+class Transcript:
+    """What a guest said until its machine was off, and how long that took."""
+
+    console: str
+    seconds: float
+
+    def at(self, words: str) -> int:
+        """Where that line begins or ends; fails if it is not there."""
+        found = self.console.find(words)
+        assert found >= 0, f"no {words!r} in:\n{self.console}"
+        return found
+
+    def told(self, words: str) -> int:
+        """How often a line is just that."""
+        return self.console.splitlines().count(words)
+
+    def time_of(self, words: str) -> float:
+        """The time stamp of init's line that begins with `words`."""
+        found = re.search(rf"^\[ *([\d.]+)\] init: {re.escape(words)}", self.console, re.MULTILINE)
+        assert found, f"no line {words!r} of init in:\n{self.console}"
+        return float(found[1])
+
+
+@dataclass(frozen=True)
+class SmallGuest:
+    """What guests are made of and run by."""
+
+    qemu: str
+    kernel: Path
+    components: tuple[Path, ...]
+    image: Path
+
+    def run(
+        self,
+        description: Description,
+        initramfs: Path,
+        machine: str = "q35",
+        *,
+        read: bool = True,
+        timeout: float = 120,
+    ) -> Transcript:
+        """Boots a guest until it ends its machine; `read=False`: nobody reads its console meanwhile."""
+        write_initramfs(initramfs, self.components, self.image, description)
+        command = [self.qemu, "-M", machine, "-accel", "tcg", "-cpu", "max", "-m", "64M", "-no-reboot"]
+        command += ["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"]
+        command += ["-kernel", str(self.kernel), "-initrd", str(initramfs)]
+        command += ["-append", f"{COMMAND_LINE} quiet"]
+        began = time.monotonic()
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+            try:
+                if not read:
+                    process.wait(timeout)
+                console, _ = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired as error:
+                process.kill()
+                raise AssertionError(f"the guest did not end:\n{_text(process.communicate()[0])}") from error
+        assert process.returncode == 0
+        return Transcript(_text(console), time.monotonic() - began)
+
+
+def _text(console: bytes) -> str:
+    return console.decode(errors="replace").replace("\r", "")
+
+
+def write_initramfs(to: Path, components: Sequence[Path], image: Path, description: Description) -> Path:
     """Writes a guest: `components` merged at `/`, `image` as the root of every container."""
     tree: dict[str, tuple[int, bytes]] = {name: (stat.S_IFDIR | 0o755, b"") for name in FOLDERS}
     for component in components:
