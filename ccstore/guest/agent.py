@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,7 +94,8 @@ class Agent:
         reply_timeout: float = REPLY_TIMEOUT,
     ) -> Agent:
         """As `connect`, over channels that are connected. They stay the caller's to close."""
-        agent = cls(Control(control.dup()), Terminal(terminal.dup()), reply_timeout)
+        changed = threading.Condition()
+        agent = cls(Control(control.dup(), changed), Terminal(terminal.dup(), changed), reply_timeout)
         try:
             agent._start_reading(time.monotonic() + timeout)
         except BaseException:
@@ -276,17 +278,21 @@ class Agent:
 
         127, 126, 125: its program was not found, may not be run, did not start. The agent says 0 for every death by a
         signal; after a SIGKILL from here 0 becomes 137, other signals cannot be told from success.
-        Raises CcError `agent-timeout` (it still runs), `agent-gone`, `agent-protocol`, and what a sink raised.
+        Raises CcError `agent-timeout` (it still runs), `agent-gone`, `agent-protocol`, and what a sink raised: at
+        once, so it may still run then too.
         """
         until = None if timeout is None else time.monotonic() + timeout
-        status = self._control.wait_finished(*running.key, until)
-        if status is None or not self._terminal.wait_end(running.stdio, until):
+        status = self._control.wait_finished(*running.key, until, lambda: self._unheard(running) is not None)
+        ended = status is not None and self._terminal.wait_end(running.stdio, until)
+        if failure := self._unheard(running):
+            raise failure
+        if status is None or not ended:
             raise agent_channel.late(f"the process {running.process} of {running.container} still runs")
-        for number in (running.stdio, running.stderr):
-            if number and (failure := self._terminal.failure(number)):
-                raise failure
         killed = status == 0 and running.key in self._killed
         return 128 + signal.SIGKILL if killed else status
+
+    def _unheard(self, running: Running) -> Exception | None:
+        return self._terminal.failure(running.stdio, running.stderr)
 
     def _ask(self, code: Code, body: bytes = b"") -> bytes:
         return self._control.request(code, body, self._timeout).body

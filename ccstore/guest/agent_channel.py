@@ -1,8 +1,8 @@
 """One socket to the agent: a thread that reads it, writes that end in time, and what made it fail.
 
-Whoever waits for something of the agent waits on one condition and is told of the first failure: the agent went away
-(`agent-gone`), it does not speak the protocol (`agent-protocol`), or a frame could not be written whole in time
-(`agent-timeout`; the rest of it would come to be read as another frame, so the channel ends with it).
+Whoever waits for something of the agent waits on one condition, of both channels, and is told of the first failure:
+the agent went away (`agent-gone`), it does not speak the protocol (`agent-protocol`), or a frame could not be written
+whole in time (`agent-timeout`; the rest of it would come to be read as another frame, so the channel ends with it).
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def late(what: str) -> CcError:
 class Channel:
     """A connected socket that is read from `start` until `close`; subclasses say what is done with the bytes."""
 
-    def __init__(self, connection: socket.socket, name: str) -> None:
+    def __init__(self, connection: socket.socket, changed: threading.Condition, name: str) -> None:
         self._socket = connection
-        self._changed = threading.Condition()
+        self._changed = changed
         self._failure: CcError | None = None
         self._thread = threading.Thread(target=self._read, name=f"agent-{name}", daemon=True)
 

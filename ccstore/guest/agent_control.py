@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 from ccstore.codec.hyper import Code, Message, MessageDecoder
 from ccstore.errors import CcError
@@ -29,8 +30,8 @@ class _Reply:
 class Control(Channel):
     """Sends commands, one after the other, from any thread."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        super().__init__(connection, "control")
+    def __init__(self, connection: socket.socket, changed: threading.Condition) -> None:
+        super().__init__(connection, changed, "control")
         self._decoder = MessageDecoder()
         self._sending = threading.Lock()
         self._ready = False
@@ -91,13 +92,16 @@ class Control(Channel):
         with self._changed:
             return [key for key, status in self._statuses.items() if status is None]
 
-    def wait_finished(self, container: str, process: str, until: float | None) -> int | None:
-        """The status with which a process ended, None if it still runs.
+    def wait_finished(
+        self, container: str, process: str, until: float | None, or_if: Callable[[], bool] = lambda: False
+    ) -> int | None:
+        """The status with which a process ended, None if it still runs at `until`, or when `or_if` came true.
 
         Raises CcError `agent-gone`, `agent-protocol`.
         """
         key = (container, process)
-        return self._statuses[key] if self._wait(lambda: self._statuses[key] is not None, until) else None
+        self._wait(lambda: self._statuses[key] is not None or or_if(), until)
+        return self._statuses[key]
 
     def _take(self, data: bytes) -> None:
         for message in self._decoder.feed(data):

@@ -41,8 +41,8 @@ class _Stream:
 class Terminal(Channel):
     """Numbers streams, hands out what comes on them, and writes input."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        super().__init__(connection, "terminal")
+    def __init__(self, connection: socket.socket, changed: threading.Condition) -> None:
+        super().__init__(connection, changed, "terminal")
         self._decoder = ChunkDecoder()
         self._streams: dict[int, _Stream] = {}
         self._last = 0
@@ -75,9 +75,10 @@ class Terminal(Channel):
                 raise
             return True
 
-    def failure(self, number: int) -> Exception | None:
-        """What the sink of a stream raised."""
-        return self._streams[number].failure
+    def failure(self, *numbers: int) -> Exception | None:
+        """What the sink of one of these streams raised."""
+        failures = (self._streams[number].failure for number in numbers if number)
+        return next((failure for failure in failures if failure is not None), None)
 
     def write(self, number: int, data: bytes) -> None:
         """Writes input, as fast as the agent passes it on. Raises BrokenPipeError when the process has ended."""
@@ -137,7 +138,9 @@ class Terminal(Channel):
             try:
                 stream.sink(data)
             except Exception as error:  # a sink's failure is its process's, not the channel's
-                stream.failure = error
+                with self._changed:
+                    stream.failure = error
+                    self._changed.notify_all()
 
 
 def _unknown(chunk: Chunk) -> CcError:

@@ -146,11 +146,12 @@ def test_who_cannot_take_output_is_told_and_the_others_go_on(pod: agents.Pod) ->
     def broken(data: bytes) -> None:
         raise BrokenPipeError("nobody reads")
 
-    container = Container("broken", pod.process("seq 10000; exit 2"), pod.root.image)
+    container = Container("broken", pod.process("yes"), pod.root.image)
     running = pod.agent.new_container(container, broken, broken)
     with pytest.raises(BrokenPipeError, match="nobody reads"):
         pod.agent.wait(running, PATIENCE)
     assert pod.run("echo on")[1].out == b"on\n"
+    pod.agent.kill("broken")
 
 
 def test_containers_run_side_by_side(pod: agents.Pod) -> None:
