@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -140,7 +140,6 @@ class Descriptor:
     digest: Sha256
     size: int
     platform: str = ""
-    annotations: Mapping[str, str] = field(default_factory=dict)
 
     def value(self) -> dict[str, Any]:
         return {"mediaType": self.media_type, "digest": f"sha256:{self.digest.hex}", "size": self.size}
@@ -257,9 +256,7 @@ def _descriptor(value: object, label: str) -> Descriptor:
         raise _invalid(label, "a descriptor lacks its size or type")
     platform = value.get("platform")
     text = f"{platform.get('os')}/{platform.get('architecture')}" if isinstance(platform, dict) else ""
-    notes = value.get("annotations")
-    annotations = {str(k): str(v) for k, v in notes.items()} if isinstance(notes, dict) else {}
-    return Descriptor(media_type, parse_digest(value.get("digest"), label), size, text, annotations)
+    return Descriptor(media_type, parse_digest(value.get("digest"), label), size, text)
 
 
 def _media_type(value: Mapping[str, Any]) -> str:
