@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ccstore.ports import Tree
 from tests.conftest import DATA, REPOSITORY, Shell, clone_store, write
 from tests.guest.agents import Machine
 from tests.guest.initramfs import SmallGuest
@@ -17,8 +18,11 @@ _GIT = "https://github.com/hyperhq/hyperstart"
 
 
 @pytest.fixture(scope="session")
-def guests(session_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    """All recipes of the repository and the tests' own, with one store for all tests that boot guests."""
+def guests(session_store: Path, guest_tools: Tree, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """All recipes of the repository and the tests' own, with one store for all tests that boot guests.
+
+    The tools that make guests come from the session's store: they are fetched once.
+    """
     root = tmp_path_factory.mktemp("guests")
     write(root / "recipes/ccstore.yml", "project: guests\n")
     recipes = [path for path in sorted((REPOSITORY / "recipes").glob("*.yml")) if path.name != "ccstore.yml"]

@@ -1,7 +1,7 @@
 """Guests of a few containers, put together without an image recipe: a tree in memory, written as an initramfs.
 
-The layout is what PID 1 reads (kernel/guest/init): /containers/<section>/<NNN>-<name>/{config.json,run}. The archive is cpio's
-"newc" (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
+The layout is what PID 1 reads (kernel/guest/init): /containers/<section>/<NNN>-<name>/{config.json,run}. The archive
+is cpio's "newc" (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ _MOUNTS = [
     {"destination": "/run", "type": "bind", "source": "/run", "options": ["rbind", "rshared"]},
     {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"},
 ]
-_CAPABILITIES = ["CAP_KILL", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_NET_ADMIN", "CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE"]
+_CAPABILITIES = [
+    "CAP_KILL",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_NET_ADMIN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_SYS_PTRACE",
+]
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Container:
                 "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
                 "cwd": "/",
                 "user": {"uid": 0, "gid": 0},
-                "capabilities": {each: _CAPABILITIES for each in sets},
+                "capabilities": dict.fromkeys(sets, _CAPABILITIES),
             },
             "root": {"path": root, "readonly": not self.writable},
             "mounts": _MOUNTS,
@@ -145,7 +152,7 @@ def _text(console: bytes) -> str:
 
 def write_initramfs(to: Path, components: Sequence[Path], image: Path, description: Description) -> Path:
     """Writes a guest: `components` merged at `/`, `image` as the root of every container."""
-    tree: dict[str, tuple[int, bytes]] = {name: (stat.S_IFDIR | 0o755, b"") for name in FOLDERS}
+    tree: dict[str, tuple[int, bytes]] = dict.fromkeys(FOLDERS, (stat.S_IFDIR | 0o755, b""))
     for component in components:
         tree |= _read_tree(component, "")
     tree |= _read_tree(image, IMAGE.removeprefix("/") + "/")
@@ -163,7 +170,7 @@ def _read_tree(root: Path, prefix: str) -> dict[str, tuple[int, bytes]]:
     for folder, folders, files in os.walk(root):
         for path in (Path(folder) / name for name in folders + files):
             found = path.lstat().st_mode
-            content = os.readlink(path).encode() if stat.S_ISLNK(found) else b""
+            content = bytes(path.readlink()) if stat.S_ISLNK(found) else b""
             if stat.S_ISREG(found):
                 content = path.read_bytes()
             tree[prefix + str(path.relative_to(root))] = (found | 0o200, content)

@@ -22,7 +22,9 @@ LIFE = Description(
     services=(
         Container("flaky", "echo >>/run/flaky; echo service: flaky; exit 3", ("on-exit restart",)),
         Container("content", "echo service: content", ("on-exit restart-on-failure",)),
-        Container("failing", "echo >>/run/failing; echo service: failing; exit 1", ("on-exit restart-on-failure",)),
+        Container(
+            "failing", "echo >>/run/failing; echo service: failing; exit 1", ("on-exit restart-on-failure",)
+        ),
         Container("once", "echo service: once; exit 1"),
         Container("reader", "echo x 2>/dev/null >/file || echo the root of reader is read-only"),
         Container("writer", "echo x >/file && echo writer wrote: $(ls /file /etc/passwd)", writable=True),
@@ -52,7 +54,10 @@ LIFE = Description(
             namespaces=GUEST_PIDS,
         ),
     ),
-    onshutdown=(Container("bye", "sleep 0.3; echo onshutdown: bye"), Container("last", "echo onshutdown: last")),
+    onshutdown=(
+        Container("bye", "sleep 0.3; echo onshutdown: bye"),
+        Container("last", "echo onshutdown: last"),
+    ),
     files={"etc/hostname": b"tested\n"},
 )
 
@@ -64,7 +69,13 @@ def life(small_guest: SmallGuest, tmp_path_factory: pytest.TempPathFactory) -> T
 
 
 def test_containers_run_in_order(life: Transcript) -> None:
-    order = ["init: onboot first", "onboot: first", "init: onboot second", "onboot: second", "init: service flaky"]
+    order = [
+        "init: onboot first",
+        "onboot: first",
+        "init: onboot second",
+        "onboot: second",
+        "init: service flaky",
+    ]
     order += ["init: services started", "init: signal 15: powering off", "init: onshutdown bye"]
     order += ["onshutdown: bye", "init: onshutdown last", "onshutdown: last", "init: power off"]
     places = [life.at(each) for each in order]
@@ -141,7 +152,9 @@ def test_a_request_during_onboot_does_not_wait_for_it(small_guest: SmallGuest, t
 
 def test_nothing_starts_after_onboot_failed(small_guest: SmallGuest, tmp_path: Path) -> None:
     onboot = (Container("good", "true"), Container("bad", "exit 3"), Container("never", "echo never"))
-    description = Description(onboot, (Container("service", "echo never"),), (Container("bye", "echo never"),))
+    description = Description(
+        onboot, (Container("service", "echo never"),), (Container("bye", "echo never"),)
+    )
     said = small_guest.run(description, tmp_path / "initramfs", MICROVM)
     assert said.at("init: panic: onboot bad failed: exit status 3; powering off") < said.at("init: power off")
     assert "never" not in said.console
