@@ -51,41 +51,6 @@ class Targets:
             return work.store.objects.path(realisation.object.path)
 
 
-def container_root(target: str, targets: Targets, given: str | None) -> Path:
-    """The folder that becomes the container's root: a folder of this host, or a target (the recipe's by default)."""
-    from ccstore.guest.container import check_root
-
-    if given is not None and (given in (".", "..") or "/" in given):
-        tree = Path(given).absolute()
-        if not tree.is_dir():
-            message = f"there is no folder {tree} to be a container's root"
-            raise CcError("file-missing", message, hint="--rootfs wants a folder or a target")
-    else:
-        tree = targets.path(given or _default_container(target, targets))
-        if not tree.is_dir():
-            message = f"{given or target} is a file, and a container's root is a folder"
-            raise CcError("usage", message, hint="--rootfs wants a folder or a target that is one")
-    check_root(tree)
-    return tree
-
-
-def _default_container(target: str, targets: Targets) -> str:
-    """What the guest's recipe names as its container."""
-    from ccstore.cli.context import open_workspace
-    from ccstore.recipe.guest import GuestRecipe
-
-    name = target.partition("^")[0].partition(".")[0]
-    with open_workspace(targets.store) as work:
-        recipe = work.project.recipes.get(name)
-    container = recipe.spec.container if recipe and isinstance(recipe.spec, GuestRecipe) else None
-    if container is None:
-        message = f"the recipe {name} names no container to run a command in"
-        raise CcError(
-            "usage", message, hint="--rootfs gives one: a folder, or a target such as container-root"
-        )
-    return container
-
-
 def seconds(values: Mapping[str, Any], name: str) -> float | None:
     """A time that was given, or None. Raises `usage`."""
     return _Options(values).seconds(name)

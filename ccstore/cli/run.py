@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +14,7 @@ from ccstore.errors import CcError
 
 if TYPE_CHECKING:
     from ccstore.cli.boot import Targets
-    from ccstore.guest.session import Machine, Session
+    from ccstore.guest.session import Machine
     from ccstore.guest.watch import Streams
 
 OWN_FAILURE = 125
@@ -80,6 +80,7 @@ def _failed(error: CcError) -> click.exceptions.Exit:
 @click.option("--tty/--no-tty", "-t/-T", default=None, help="A terminal for the command (default: as here).")
 @click.option("--verbose", "-v", is_flag=True, help="With a command: the guest's console on stderr.")
 @click.option("--dry-run", is_flag=True, help="Print the command line or configuration, and start nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: the command line as JSON.")
 @store_option
 def command(target: str, argv: tuple[str, ...], store: str | None, **values: Any) -> None:
     """Boot TARGET, and run COMMAND in a container of it.
@@ -93,22 +94,26 @@ def command(target: str, argv: tuple[str, ...], store: str | None, **values: Any
     ccstore run clear-containers.vmlinux+initrd --machine microvm --memory 64M
     ccstore run clear-containers --publish 8080:80 --share .:work:ro -- /bin/sh
     """
-    from ccstore.cli.boot import Targets, container_root, session
+    from ccstore.cli.boot import Targets, session
 
     targets = Targets(store)
     if values["vmm"] != "qemu":
         other_monitor(target, targets, argv, values)
         return
+    if argv:
+        status = run_command(target, targets, argv, values)
+        click.get_current_context().exit(status)
     asked = session(target, targets, values)
-    root = container_root(target, targets, values["rootfs"]) if argv else None
     if values["dry_run"]:
-        from ccstore.guest.qemu import shell_line
-
-        click.echo(shell_line(asked.pasted(root)))
-    elif root is None:
-        show_console(asked.console)
+        print_command(asked.pasted(), as_json=values["as_json"])
     else:
-        click.get_current_context().exit(run_command(asked, root, argv, values))
+        show_console(asked.console)
+
+
+def print_command(command: list[str], *, as_json: bool) -> None:
+    from ccstore.guest.qemu import shell_line
+
+    click.echo(json.dumps(command, indent=2, ensure_ascii=False) if as_json else shell_line(command))
 
 
 def show_console(boot: Callable[[Streams], None]) -> None:
@@ -127,7 +132,6 @@ def other_monitor(target: str, targets: Targets, argv: tuple[str, ...], values: 
     """Firecracker or cloud-hypervisor: its configuration, or a guest with its console here."""
     from ccstore.cli.boot import image_and_options, seconds
     from ccstore.guest import session, vmm
-    from ccstore.guest.qemu import shell_line
 
     monitor = values["vmm"]
     if argv:
@@ -142,40 +146,33 @@ def other_monitor(target: str, targets: Targets, argv: tuple[str, ...], values: 
     elif monitor == vmm.FIRECRACKER:
         click.echo(vmm.firecracker_config(image, options))
     else:
-        click.echo(shell_line([monitor, *vmm.cloud_hypervisor_arguments(image, options)]))
+        command = [monitor, *vmm.cloud_hypervisor_arguments(image, options)]
+        print_command(command, as_json=values["as_json"])
 
 
-def run_command(asked: Session, root: Path, argv: tuple[str, ...], values: Mapping[str, Any]) -> int:
+def run_command(target: str, targets: Targets, argv: tuple[str, ...], values: Mapping[str, Any]) -> int:
     """Runs the command in a container of the guest and gives its exit status."""
-    from ccstore.cli.boot import seconds
+    from ccstore.cli.boot import seconds, session
+    from ccstore.cli.rootfs import container_root
     from ccstore.guest import command as guest_command
     from ccstore.guest.watch import Streams
 
-    if asked.image.agent is None:
-        message = f"{asked.image.name} has no agent that could start a container"
-        hint = "leave the command out for its console, or give its recipe an agent"
-        raise CcError("vmm-unfit", message, hint=hint)
-    terminal = values["tty"]
-    if terminal is None:
-        terminal = os.isatty(0) and os.isatty(1)
-    user, _, group = (values["user"] or "").partition(":")
-    wanted = guest_command.Command(
-        argv,
-        guest_command.environment(values["env"]),
-        values["workdir"],
-        user or None,
-        group or None,
-        terminal,
-    )
+    wanted = guest_command.Command.of(argv, values["env"], values["workdir"], values["user"], values["tty"])
     limit = seconds(values, "ready_timeout") or 0.0
+    with container_root(target, targets, values["rootfs"]) as root:
+        asked = session(target, targets, values)
+        if asked.image.agent is None:
+            message = f"{asked.image.name} has no agent that could start a container"
+            hint = "leave the command out for its console, or give its recipe an agent"
+            raise CcError("vmm-unfit", message, hint=hint)
+        if values["dry_run"]:
+            print_command(asked.pasted(root), as_json=values["as_json"])
+            return 0
 
-    def work(machine: Machine) -> int:
-        return guest_command.run(
-            machine,
-            wanted,
-            hostname=asked.image.name[:63],
-            network=asked.options.network,
-            ready_timeout=limit,
-        )
+        def work(machine: Machine) -> int:
+            name, network = asked.image.name, asked.options.network
+            return guest_command.run(
+                machine, wanted, hostname=name[:63], network=network, ready_timeout=limit
+            )
 
-    return asked.work(root, Streams(screen=2 if values["verbose"] else None), work)
+        return asked.work(root, Streams(screen=2 if values["verbose"] else None), work)

@@ -43,6 +43,21 @@ class Command:
     group: str | None = None
     terminal: bool = False
 
+    @classmethod
+    def of(
+        cls,
+        argv: tuple[str, ...],
+        variables: tuple[str, ...],
+        workdir: str,
+        user: str | None,
+        terminal: bool | None,
+    ) -> Command:
+        """From words: variables as `K=V`, the user as `NAME[:GROUP]`; a terminal as here unless it is said."""
+        name, _, group = (user or "").partition(":")
+        if terminal is None:
+            terminal = os.isatty(0) and os.isatty(1)
+        return cls(argv, environment(variables), workdir, name or None, group or None, terminal)
+
     def process(self) -> Process:
         given = dict(self.environment)
         defaults = {"PATH": PATH, "HOME": "/"}

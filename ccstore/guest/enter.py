@@ -8,7 +8,9 @@ it is root already), on a tmpfs that nothing else ever sees,
     <TOP>/share/<image>/<rootfs>   overlayfs: the folder that the user gave below, the tmpfs above
 
 or a copy of the folder, where overlayfs cannot keep its marks on a tmpfs (before Linux 6.6) or the folder is another
-user's, whom the container's root could not act for. So whichever way the process ends, nothing is left to remove.
+user's, whom the container's root could not act for; or what was in an archive. The agent starts no process without
+/etc/passwd and /etc/group, so they are made where they are missing. Whichever way the process ends, nothing is left
+to remove.
 
 In `argv`, SHARE stands for `<TOP>/share`. What could not be done is written to the descriptor `status` as JSON,
 `{"step": …, "text": …}`; it reaches its end when the program runs.
@@ -29,12 +31,14 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import tarfile
     from typing import NoReturn, TypedDict
 
     class Root(TypedDict):
-        """A container's root: `lower` is never written, `at` is its path below the share."""
+        """A container's root: a folder that is never written, or a tar archive; `at` is its path below the share."""
 
-        lower: str
+        folder: str | None
+        archive: int | None
         at: str
 
     class Spec(TypedDict):
@@ -102,14 +106,70 @@ def own_mounts() -> None:
 def private_root(root: Root) -> str:
     """Makes the container's root and returns the path of the share that holds it."""
     # named by descriptor, as overlayfs would split a path at commas and colons
-    lower = f"/proc/self/fd/{os.open(root['lower'], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)}"
+    folder, lower = root["folder"], ""
+    if folder is not None:
+        lower = f"/proc/self/fd/{os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)}"
     mount("tmpfs", TOP, MS_NOSUID | MS_NODEV, "mode=0755")
     place = f"{TOP}/share/{root['at']}"
-    for folder in (place, f"{TOP}/upper", f"{TOP}/work"):
-        os.makedirs(folder, mode=0o755)
-    if not overlay(lower, place):
+    for each in (place, f"{TOP}/upper", f"{TOP}/work"):
+        os.makedirs(each, mode=0o755)
+    if root["archive"] is not None:
+        unpack(root["archive"], place)
+    elif not overlay(lower, place):
         copy(lower, place)
+    complete(place)
     return f"{TOP}/share"
+
+
+def complete(place: str) -> None:
+    """Adds the files that the agent insists on; no link is followed, as it could lead to the host's."""
+    if not os.path.lexists(f"{place}/etc"):
+        os.mkdir(f"{place}/etc", 0o755)
+    if not stat.S_ISDIR(os.lstat(f"{place}/etc").st_mode):
+        return
+    for name, text in (("passwd", b"root:x:0:0:root:/:/bin/sh\n"), ("group", b"root:x:0:\n")):
+        path = f"{place}/etc/{name}"
+        if not os.path.lexists(path):
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            os.write(file, text)
+            os.close(file)
+
+
+def unpack(archive: int, place: str) -> None:
+    """Unpacks an archive of ours, in which folders come first and no name leads elsewhere."""
+    import tarfile  # only now: it takes a while
+
+    modes: list[tuple[str, int]] = []
+    with tarfile.open(f"/proc/self/fd/{archive}", "r:", encoding="utf-8", errors="surrogateescape") as tar:
+        for entry in tar:
+            path = f"{place}/{entry.name}"
+            unpack_entry(tar, entry, path, place)
+            modes.append((path, -1 if entry.issym() else entry.mode))
+            try:
+                os.lchown(path, entry.uid, entry.gid)
+            except OSError as error:  # an ordinary user has but one to give
+                if error.errno not in (errno.EPERM, errno.EINVAL, errno.ENOENT):
+                    raise
+    for path, mode in reversed(modes):
+        if mode >= 0 and os.path.lexists(path):
+            os.chmod(path, mode)
+
+
+def unpack_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, path: str, place: str) -> None:
+    if entry.isdir():
+        os.makedirs(path, exist_ok=True)
+    elif entry.issym():
+        os.symlink(entry.linkname, path)
+    elif entry.islnk():
+        os.link(f"{place}/{entry.linkname}", path)
+    elif entry.isreg():
+        content = tar.extractfile(entry)
+        assert content is not None
+        with open(path, "wb") as file:
+            while data := content.read(1 << 20):
+                file.write(data)
+    elif entry.isfifo():
+        os.mkfifo(path)
 
 
 def overlay(lower: str, place: str) -> bool:
@@ -178,7 +238,7 @@ def run(spec: Spec) -> NoReturn:
     if root is not None:
         attempt("make namespaces", own_mounts)
         attempt("prctl", die_with, spec["parent"])  # a change of credentials takes it back
-        share = str(attempt(f"make a private view of {root['lower']}", private_root, root))
+        share = str(attempt("make the container's root", private_root, root))
         argv = [word.replace(SHARE, share) for word in argv]
     for descriptor in spec["keep"]:
         os.set_inheritable(descriptor, True)

@@ -28,15 +28,23 @@ STDERR_KEPT = 8 << 10
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerRoot:
+    """What a container shall see as `/`: a folder of this host, or a descriptor of a tar archive."""
+
+    folder: Path | None = None
+    archive: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
-    """A command to run. The guest gets a private writable view of the folder `root`, at `root_at` below SHARE.
+    """A command to run. The guest gets a private writable view of `root`, at `root_at` below SHARE.
 
     `keep` are descriptors that the command inherits under their numbers.
     """
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    root: Path | None = None
+    root: ContainerRoot | None = None
     root_at: str = ""
     keep: tuple[int, ...] = ()
 
@@ -104,7 +112,7 @@ class Guest:
                     stdin=theirs,
                     stdout=theirs,
                     stderr=stderr,
-                    pass_fds=(source, report, *keep),
+                    pass_fds=(source, report, *keep, *_archives(program)),
                     start_new_session=True,
                 )
         finally:
@@ -169,10 +177,20 @@ class Guest:
         self.pidfd = self._errors = -1
 
 
+def _archives(program: Program) -> tuple[int, ...]:
+    archive = None if program.root is None else program.root.archive
+    return () if archive is None else (archive,)
+
+
 def _spec(program: Program, status: int, keep: list[int]) -> enter.Spec:
     root: enter.Root | None = None
     if program.root is not None:
-        root = {"lower": str(program.root), "at": program.root_at}
+        folder = program.root.folder
+        root = {
+            "folder": None if folder is None else str(folder),
+            "archive": program.root.archive,
+            "at": program.root_at,
+        }
     return {
         "parent": os.getpid(),
         "status": status,

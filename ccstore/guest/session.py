@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ccstore.errors import CcError
 from ccstore.guest.boot import BootImage
-from ccstore.guest.launch import SHARE, Guest, Program, memory_file
+from ccstore.guest.launch import SHARE, ContainerRoot, Guest, Program, memory_file
 from ccstore.guest.options import Options, Share
 from ccstore.guest.programs import Qemu
 from ccstore.guest.qemu import SHARE_IMAGE, SHARE_ROOTFS, SHARE_TAG, Wiring, arguments
@@ -36,13 +36,14 @@ class Session:
     def command(self, wiring: Wiring, options: Options | None = None) -> list[str]:
         return [*self.qemu.prefix, *arguments(self.image, options or self.options, wiring)]
 
-    def pasted(self, root: Path | None = None, agent: bool = False) -> list[str]:
+    def pasted(self, root: ContainerRoot | None = None) -> list[str]:
         """A command line for a person's shell: monitor at Ctrl-A c, the agent's channels in the current folder."""
         sockets = tuple(
             f"socket,path={self.image.name}.channel{number},server=on,wait=off" for number in (0, 1)
         )
-        share = Share(root.parent, SHARE_TAG, read_only=True) if root is not None else None
-        channels = (sockets[0], sockets[1]) if agent else None
+        folder = None if root is None else root.folder
+        share = None if folder is None else Share(folder.parent, SHARE_TAG, read_only=True)
+        channels = None if root is None else (sockets[0], sockets[1])
         words = self.command(Wiring(channels, share, monitor=True))
         return [*(f"{name}={value}" for name, value in self.qemu.env.items()), *words]
 
@@ -59,7 +60,7 @@ class Session:
                 watch.close()
         watch.check(self.image.name)
 
-    def work(self, root: Path | None, streams: Streams, work: Callable[[Machine], int]) -> int:
+    def work(self, root: ContainerRoot | None, streams: Streams, work: Callable[[Machine], int]) -> int:
         """Boots with the agent's channels, has `work` done, and ends the guest. Gives what `work` gave.
 
         `root` becomes the container's root: the guest gets a private view of it that it may change. When the guest
@@ -77,7 +78,7 @@ class Session:
                 except CcError as error:
                     raise machine.explain(error, self.image.name) from error
 
-    def _start(self, guest: Guest, streams: Streams, wiring: Wiring, root: Path | None) -> Watch:
+    def _start(self, guest: Guest, streams: Streams, wiring: Wiring, root: ContainerRoot | None) -> Watch:
         first, second = self._programs(wiring, root)
         watch = Watch(guest, streams, self.timeout, second, self._emulated)
         try:
@@ -87,13 +88,13 @@ class Session:
             raise
         return watch
 
-    def _programs(self, wiring: Wiring, root: Path | None) -> tuple[Program, Program | None]:
+    def _programs(self, wiring: Wiring, root: ContainerRoot | None) -> tuple[Program, Program | None]:
         first = self._program(self.command(wiring), root)
         if self.options.accelerator != "kvm" or not self.emulate:
             return first, None
         return first, self._program(self.command(wiring, replace(self.options, accelerator="tcg")), root)
 
-    def _program(self, argv: list[str], root: Path | None) -> Program:
+    def _program(self, argv: list[str], root: ContainerRoot | None) -> Program:
         env = {**os.environ, **self.qemu.env}
         return Program(argv, env, root, f"{SHARE_IMAGE}/{SHARE_ROOTFS}")
 

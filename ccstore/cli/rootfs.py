@@ -1,0 +1,105 @@
+"""What `ccstore run --rootfs` means: a folder, an OCI image in a layout, or a target that is one of them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ccstore.builders import guest_layers, guest_tree
+from ccstore.cli.boot import Targets
+from ccstore.codec.oci import Reference
+from ccstore.errors import CcError
+from ccstore.guest.launch import ContainerRoot
+
+
+@contextmanager
+def container_root(target: str, targets: Targets, given: str | None) -> Iterator[ContainerRoot]:
+    """The root of the container in the guest `target`, for as long as its guest is started."""
+    if given is not None and given.startswith("oci:"):
+        with _layout_of(given) as (layout, scratch):
+            archive = _unpacked(layout, scratch, given)
+    else:
+        tree = _tree(target, targets, given)
+        if not guest_layers.is_layout(tree):
+            yield ContainerRoot(folder=tree)
+            return
+        with _scratch() as scratch:
+            archive = _unpacked(tree, scratch, str(tree))
+    try:
+        yield ContainerRoot(archive=archive)
+    finally:
+        os.close(archive)
+
+
+def _tree(target: str, targets: Targets, given: str | None) -> Path:
+    if given is not None and (given in (".", "..") or "/" in given):
+        tree = Path(given).absolute()
+        if not tree.is_dir():
+            message = f"there is no folder {tree} to be a container's root"
+            raise CcError("file-missing", message, hint="--rootfs wants a folder, oci:DIR or a target")
+        return tree
+    tree = targets.path(given or _default_container(target, targets))
+    if not tree.is_dir():
+        message = f"{given or target} is a file, and a container's root is a folder"
+        raise CcError("usage", message, hint="--rootfs wants a folder, oci:DIR or a target")
+    return tree
+
+
+def _default_container(target: str, targets: Targets) -> str:
+    """What the guest's recipe names as its container."""
+    from ccstore.cli.context import open_workspace
+    from ccstore.recipe.guest import GuestRecipe
+
+    name = target.partition("^")[0].partition(".")[0]
+    with open_workspace(targets.store) as work:
+        recipe = work.project.recipes.get(name)
+    container = recipe.spec.container if recipe and isinstance(recipe.spec, GuestRecipe) else None
+    if container is None:
+        message = f"the recipe {name} names no container to run a command in"
+        raise CcError(
+            "usage", message, hint="--rootfs gives one: a folder, or a target such as container-root"
+        )
+    return container
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="ccstore-rootfs-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _layout_of(text: str) -> Iterator[tuple[Path, Path]]:
+    """A layout with the one image that `oci:DIR[@sha256:…]` names, and a folder to work in."""
+    from ccstore.fetch.oci import write_image
+    from ccstore.fetch.oci_layout import Layout
+    from ccstore.ports import Cancel
+
+    try:
+        reference = Reference.parse(text)
+    except ValueError as error:
+        raise CcError("usage", f"--rootfs: {error}", hint="such as oci:DIR@sha256:…") from error
+    folder = Path(reference.layout)
+    if not guest_layers.is_layout(folder):
+        message = f"there is no OCI image layout in {folder}"
+        raise CcError("file-missing", message, hint="a layout has the files oci-layout and index.json")
+    with _scratch() as scratch:
+        if reference.digest is None:
+            yield folder, scratch
+            return
+        write_image(Layout(folder, text, Cancel()), reference.digest, text, scratch / "layout")
+        yield scratch / "layout", scratch
+
+
+def _unpacked(layout: Path, scratch: Path, label: str) -> int:
+    """The image's tree as a descriptor of an archive without a name."""
+    try:
+        image = guest_layers.read_image(layout, scratch)
+    except guest_layers.ImageWrong as wrong:
+        raise CcError(wrong.code, wrong.message, where=label, hint="take another image") from wrong
+    archive = scratch / "root.tar"
+    guest_tree.write_tar(image.tree, archive, 1)
+    return os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
