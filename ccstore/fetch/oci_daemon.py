@@ -12,9 +12,12 @@ import hashlib
 import io
 import json
 import posixpath
+import queue
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,7 @@ from ccstore.model.hashes import Sha256
 from ccstore.ports import Cancel
 
 _CHUNK = 1 << 20
+_AHEAD = 4  # chunks
 _LINKS = 8
 
 
@@ -88,7 +92,7 @@ def fetch_daemon(
         write_image(_Spooled(archive, reference), reference.digest, str(reference), to)
 
 
-def _saved(reference: Reference, environ: Mapping[str, str]) -> Iterator[bytes]:
+def _saved(reference: Reference, environ: Mapping[str, str]) -> Generator[bytes, None, None]:
     """The archive of the image, as the daemon sends it. Raises `no-docker`, `image-missing`, `fetch-stalled`."""
     from docker.errors import ImageNotFound
 
@@ -106,13 +110,46 @@ def _saved(reference: Reference, environ: Mapping[str, str]) -> Iterator[bytes]:
         yield from image.save(chunk_size=_CHUNK)
 
 
+def _read_ahead(chunks: Generator[bytes, None, None], label: str, cancel: Cancel) -> Iterator[bytes]:
+    """`chunks`, read by another thread: Docker may be silent for long, and Ctrl-C does not wait for it."""
+    found: queue.SimpleQueue[bytes | Exception | None] = queue.SimpleQueue()
+    room, over = threading.Semaphore(_AHEAD), threading.Event()
+
+    def read() -> None:
+        try:
+            with closing(chunks):
+                for chunk in chunks:
+                    found.put(chunk)
+                    room.acquire()
+                    if over.is_set():
+                        return
+            found.put(None)
+        except Exception as error:
+            found.put(error)
+
+    threading.Thread(target=read, name=f"read {label}", daemon=True).start()
+    forget = cancel.on_cancel(lambda: found.put(None))
+    try:
+        while (item := found.get()) is not None:
+            check(cancel, label)
+            if isinstance(item, Exception):
+                raise item
+            room.release()
+            yield item
+        check(cancel, label)
+    finally:
+        forget()
+        over.set()
+        room.release()
+
+
 def _spool(
-    chunks: Iterator[bytes], scratch: Path, label: str, sink: Sink, cancel: Cancel, image: str
+    chunks: Generator[bytes, None, None], scratch: Path, label: str, sink: Sink, cancel: Cancel, image: str
 ) -> Archive:
     """Writes the files of the archive into `scratch` under numbers."""
     archive = Archive()
     done = 0
-    stream = _Stream(chunks, lambda: check(cancel, label))
+    stream = _Stream(_read_ahead(chunks, label, cancel))
     try:
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for number, member in enumerate(tar):
@@ -143,14 +180,13 @@ def _store(read: Callable[[int], bytes], path: Path) -> Sha256:
 
 
 class _Stream(io.RawIOBase):
-    """Chunks as the file that tarfile reads; `check` is called for each."""
+    """Chunks as the file that tarfile reads."""
 
-    def __init__(self, chunks: Iterator[bytes], check: Callable[[], None]) -> None:
-        self._chunks, self._check, self._rest = chunks, check, b""
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._rest = chunks, b""
 
     def read(self, size: int = -1) -> bytes:
         while not self._rest:
-            self._check()
             following = next(self._chunks, None)
             if following is None:
                 return b""

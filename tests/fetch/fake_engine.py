@@ -16,8 +16,9 @@ from socketserver import TCPServer
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, archive: bytes, cut: int) -> None:
+    def __init__(self, archive: bytes, cut: int, silent: bool) -> None:
         self.archive, self.cut = archive, cut
+        self.silent, self.over = silent, threading.Event()
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def server_bind(self) -> None:
@@ -29,6 +30,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path.endswith("/get"):
+            if self.server.silent:
+                self.server.over.wait(30)
             self._send(self.server.archive[: len(self.server.archive) - self.server.cut])
         elif self.path.endswith("/json"):
             self._send(json.dumps({"Id": self.path.split("/")[-2]}).encode())
@@ -47,11 +50,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(archive: bytes, cut: int = 0) -> Iterator[str]:
-    """DOCKER_HOST of a daemon that saves every image as `archive`, less its last `cut` bytes."""
-    with _Server(archive, cut) as server:
+def serving(archive: bytes, cut: int = 0, *, silent: bool = False) -> Iterator[str]:
+    """DOCKER_HOST of a daemon that saves every image as `archive`, less its last `cut` bytes, or `silent`ly never."""
+    with _Server(archive, cut, silent) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         try:
             yield f"tcp://127.0.0.1:{server.server_address[1]}"
         finally:
+            server.over.set()
             server.shutdown()

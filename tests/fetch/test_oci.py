@@ -134,7 +134,7 @@ def test_no_daemon(puller: Puller, tmp_path: Path) -> None:
     assert "DOCKER_HOST" in (error.hint or "")
 
 
-def test_a_layer_that_is_another_file_of_the_archive_twice_is_written_once(tmp_path: Path) -> None:
+def test_a_layer_that_occurs_twice_is_one_blob(tmp_path: Path) -> None:
     image = Image([layer({"a": b"1"})] * 2)
     layout = write_layout(tmp_path / "layout", image.blobs())
     found = Puller(tmp_path).pull("oci:layout", image.sha256, layout)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -117,6 +119,15 @@ def test_an_archive_that_breaks_off(puller: Puller) -> None:
     data = archive(classic())
     with serving(data, cut=len(data) - 3000) as puller.environ["DOCKER_HOST"]:
         assert puller.refused("docker-daemon:x", CONFIG).code == "image-invalid"
+
+
+def test_a_silent_daemon_does_not_hold_up_an_interrupt(puller: Puller) -> None:
+    interrupt = threading.Timer(0.3, puller.cancel.cancel)
+    with serving(b"", silent=True) as puller.environ["DOCKER_HOST"]:
+        interrupt.start()
+        started = time.monotonic()
+        assert puller.refused("docker-daemon:x", CONFIG).code == "interrupted"
+        assert time.monotonic() - started < 5
 
 
 def test_names_of_an_archive_never_reach_the_disk(puller: Puller, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,16 @@ def test_a_registry_that_falls_silent(puller: Puller, monkeypatch: pytest.Monkey
     with running(Hub(BLOBS, hang={LAYER: 100})) as hub:
         error = puller.refused(f"{hub.name}/x")
     assert error.code == "fetch-stalled"
+    assert any(LAYER[7:] in name for name in puller.left)
+
+
+def test_a_silent_registry_does_not_hold_up_an_interrupt(puller: Puller) -> None:
+    interrupt = threading.Timer(0.3, puller.cancel.cancel)
+    with running(Hub(BLOBS, hang={LAYER: 100}, tokens=True, anonymous=True)) as hub:
+        interrupt.start()
+        started = time.monotonic()
+        assert puller.refused(f"{hub.name}/x").code == "interrupted"
+        assert time.monotonic() - started < 5
     assert any(LAYER[7:] in name for name in puller.left)
 
 
