@@ -39,8 +39,8 @@ class Damage:
     """One thing that is wrong. `path` is the object that it concerns, if it concerns one; `file` where it is.
 
     missing: registered and not there; content, metadata: other bytes or names, other modes or times; manifest:
-    missing or unreadable; stray: in `objects/` and not registered, `gc` removes it; realisation, derivation,
-    root: the file cannot be read, or a root's object is not there.
+    missing or unreadable; stray: in `objects/` and not registered, to be taken in or removed; realisation,
+    derivation, root: the file cannot be read, or a root's object is not there.
     """
 
     kind: Kind
@@ -184,8 +184,11 @@ def _strays(store: Store) -> list[Damage]:
 def _list_strays(store: Store) -> list[Damage]:
     registered = {header.info.path.base for header in store.database.objects()}
     names = sorted(os.listdir(store.layout.objects))
+    message = (
+        "it is not registered: `ccstore verify --repair` takes in what is whole, `ccstore gc` removes it"
+    )
     return [
-        Damage("stray", store.layout.objects / name, "it is not registered; `ccstore gc` removes it")
+        Damage("stray", store.layout.objects / name, message)
         for name in names
         if name not in registered and not name.startswith((".tmp-", TRASH_PREFIX))
     ]
