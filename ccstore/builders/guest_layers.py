@@ -29,6 +29,7 @@ else:
     import guest_tree
 
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
+XATTR = "SCHILY.xattr."
 MAX_LAYER = 16 << 30  # bytes, decompressed
 MAX_ENTRIES = 1_000_000
 MAX_JSON = 4 << 20
@@ -206,6 +207,7 @@ class _Layer:
             entries = self._entries()
             for path, _ in entries:
                 self._whiteout(path)
+            self._tell_of_attributes([info for _, info in entries])
             for path, info in entries:
                 if not path.rpartition("/")[2].startswith(WHITEOUT):
                     self._add(path, info)
@@ -213,6 +215,12 @@ class _Layer:
             _corrupt(f"{self._label} is no tar archive: {error}")
         except guest_tree.TreeWrong as error:
             raise ImageWrong("archive-refused", f"{self._label} is refused: {error}") from error
+
+    def _tell_of_attributes(self, entries: list[tarfile.TarInfo]) -> None:
+        """No image format of ours has extended attributes, such as the capabilities of a file."""
+        names = [each.name for each in entries if any(key.startswith(XATTR) for key in each.pax_headers)]
+        if names:
+            print(f"{self._label}: extended attributes of {len(names)} files are left out: {names[0]!a}…")
 
     def _refuse(self, path: str, reason: str) -> NoReturn:
         shown = ascii(path)[1:-1]

@@ -11,6 +11,7 @@ A word that could be a target is one: an OCI image without a digest would be ref
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from ccstore.codec.oci import Reference
@@ -36,7 +37,7 @@ class Images:
             return target(name)
         reference = self.reference(image, loc)
         assert reference.digest is not None
-        step = f"{self._recipe.name}.{label_of(image)}"
+        step = f"{self._recipe.name}.{label_of(image).replace('@', '-')}"
         fixed = FixedOutput(object_name(step.replace(".", "-", 1)), "oci", reference.digest)
         source = OciSource(image, self._layout(reference, loc))
         twin = next((each for each in self._draft.steps.values() if _same(each, fixed)), None)
@@ -72,13 +73,13 @@ class Images:
 
 
 def label_of(image: str) -> str:
-    """What an image is called in the guest and in its steps: `busybox`, `alpine-0123456789ab`."""
+    """What an image is called in the guest: `busybox`, `parts@doc` for an output, `alpine@0123456789ab`."""
     if target_of(image):
-        return image.removesuffix("^out").replace("^", ".")
+        return image.removesuffix("^out").replace("^", "@")
     reference = Reference.parse(image)
     assert reference.digest is not None
     name = (reference.repository or reference.layout).rstrip("/").rpartition("/")[2].lower()
-    return f"{object_name(name).strip('._') or 'image'}-{reference.digest.hex[:12]}"
+    return f"{re.sub('[^a-z0-9.-]+', '-', name).strip('.-') or 'image'}@{reference.digest.hex[:12]}"
 
 
 def _same(step: object, fixed: FixedOutput) -> bool:

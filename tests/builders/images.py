@@ -12,6 +12,8 @@ from typing import Any
 from tests.builders.tars import Written, tar
 
 Compress = Callable[[bytes], bytes]
+TYPE = "application/vnd.oci.image."
+MAGIC = {b"\x1f\x8b": "+gzip", b"\x28\xb5": "+zstd"}
 
 
 def gzipped(data: bytes) -> bytes:
@@ -33,6 +35,10 @@ def put_blob(layout: Path, data: bytes, media_type: str = "") -> dict[str, Any]:
     return {"mediaType": media_type, "digest": digest_of(data), "size": len(data)}
 
 
+def _put_layer(layout: Path, data: bytes) -> dict[str, Any]:
+    return put_blob(layout, data, f"{TYPE}layer.v1.tar{MAGIC.get(data[:2], '')}")
+
+
 def write_layout(
     layout: Path,
     layers: Iterable[bytes],
@@ -47,10 +53,12 @@ def write_layout(
     value = {"config": config or {}, "rootfs": {"type": "layers", "diff_ids": found}}
     manifest = {
         "schemaVersion": 2,
-        "config": put_blob(layout, json.dumps(value).encode()),
-        "layers": [put_blob(layout, compress(each)) for each in archives],
+        "mediaType": f"{TYPE}manifest.v1+json",
+        "config": put_blob(layout, json.dumps(value).encode(), f"{TYPE}config.v1+json"),
+        "layers": [_put_layer(layout, compress(each)) for each in archives],
     }
-    index = {"schemaVersion": 2, "manifests": [put_blob(layout, json.dumps(manifest).encode())]}
+    described = put_blob(layout, json.dumps(manifest).encode(), f"{TYPE}manifest.v1+json")
+    index = {"schemaVersion": 2, "manifests": [described]}
     (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
     (layout / "index.json").write_text(json.dumps(index))
     return layout

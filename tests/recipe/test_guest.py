@@ -112,7 +112,7 @@ def test_an_image_by_digest_is_fetched_once(tmp_path: Path) -> None:
     assert fetch.source == OciSource(image)
     assert graph.aliases[f"wm.alpine-{DIGEST[:12]}"] == step
     assert Ref(step) in build_of(graph, "vm.rootfs").inputs.values()
-    assert description(graph)["services"][0]["image"] == f"alpine-{DIGEST[:12]}"
+    assert description(graph)["services"][0]["image"] == f"alpine@{DIGEST[:12]}"
 
 
 def test_a_layout_lies_beside_the_recipe(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_an_output_of_a_step_can_be_an_image(tmp_path: Path) -> None:
     sample.put(root, "recipes/parts.yml", "kind: build\ntoolchain: tools\nscript: x\noutputs: [out, doc]\n")
     graph = sample.graph(root)
     assert Ref("parts", "doc") in build_of(graph, "vm.rootfs").inputs.values()
-    assert description(graph)["images"]["parts.doc"] == "image-01"
+    assert description(graph)["images"]["parts@doc"] == "image-01"
 
 
 def test_a_file_that_may_be_missing(tmp_path: Path) -> None:
