@@ -28,7 +28,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CRUN "/usr/bin/crun", "--root", "/run/crun"
+#define CRUN "crun", "--root", "/run/crun"
 
 enum { NOT_STARTED = 125, RUN_FILE_LIMIT = 1 << 20, PREPARATION_LIMIT_MS = 5000 };
 
@@ -158,12 +158,12 @@ const char *describe_status(int status)
 }
 
 /* In a child only: PID 1 reaps elsewhere. */
-bool run_program(char *const argv[], int *status)
+static bool run_crun(char *const argv[], int *status)
 {
 	pid_t pid = fork();
 
 	if (!pid) {
-		execv(argv[0], argv);
+		exec_runtime(argv);
 		_exit(127);
 	}
 	while (pid > 0 && waitpid(pid, status, 0) < 0)
@@ -254,7 +254,7 @@ static void forget_last_run(const struct container *container)
 
 	snprintf(folder, sizeof(folder), "/run/crun/%s", container->name);
 	if (!access(folder, F_OK))
-		run_program((char *[]){ CRUN, "delete", "--force", container->name, NULL }, &status);
+		run_crun((char *[]){ CRUN, "delete", "--force", container->name, NULL }, &status);
 }
 
 static bool has_setting(const struct container *container, const char *key)
@@ -312,7 +312,7 @@ static pid_t create(struct container *container, const char *pid_file)
 	int status;
 
 	snprintf(config, sizeof(config), "%s/config.json", container->folder);
-	if (!run_program((char *[]){ CRUN, "create", "--bundle", container->folder, "--config", config, "--pid-file",
+	if (!run_crun((char *[]){ CRUN, "create", "--bundle", container->folder, "--config", config, "--pid-file",
 				     (char *)pid_file, container->name, NULL },
 			 &status) ||
 	    status)
@@ -336,7 +336,7 @@ static int run_with_kept_namespaces(struct container *container)
 	forward_to = pid;
 	signal(SIGTERM, forward);
 	if (!bind_namespaces(container, pid) ||
-	    !run_program((char *[]){ CRUN, "start", container->name, NULL }, &status) || status) {
+	    !run_crun((char *[]){ CRUN, "start", container->name, NULL }, &status) || status) {
 		forget_last_run(container);
 		return NOT_STARTED;
 	}
@@ -358,8 +358,7 @@ static void become_container(struct container *container, int prepared)
 	if (has_setting(container, "bind-ns"))
 		_exit(run_with_kept_namespaces(container));
 	snprintf(config, sizeof(config), "%s/config.json", container->folder);
-	execv("/usr/bin/crun", (char *[]){ CRUN, "run", "--bundle", container->folder, "--config", config,
-					    container->name, NULL });
+	exec_runtime((char *[]){ CRUN, "run", "--bundle", container->folder, "--config", config, container->name, NULL });
 	say("%s: cannot run /usr/bin/crun: %s", container->name, strerror(errno));
 	_exit(NOT_STARTED);
 }

@@ -277,6 +277,7 @@ int main(int argc, char **argv)
 	open_console(); /* now the one in devtmpfs */
 	set_host_name();
 	raise_loopback();
+	load_runtime();
 	onboot = read_section("onboot");
 	services = read_section("services");
 	onshutdown = read_section("onshutdown");

@@ -5,6 +5,7 @@
  *   log.c         lines on the console
  *   mounts.c      the file systems that a guest begins with
  *   container.c   one container: its `run` file, what it needs before it starts, crun
+ *   runtime.c     crun, kept ready
  *   shutdown.c    the way out
  */
 #ifndef INIT_H
@@ -61,7 +62,10 @@ void make_root_movable(void);
 struct section read_section(const char *name);
 bool start_container(struct container *container);
 const char *describe_status(int status);
-bool run_program(char *const argv[], int *status);
+
+/* runtime.c */
+void load_runtime(void);
+void exec_runtime(char *const argv[]);
 
 /* init.c */
 void wait_until(double deadline); /* reaps, notes requests; returns at the first signal or at the deadline */
