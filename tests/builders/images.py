@@ -50,7 +50,8 @@ def write_layout(
     """An image of `layers` (tar archives); `diff_ids` are right unless given."""
     archives = list(layers)
     found = [digest_of(each) for each in archives] if diff_ids is None else diff_ids
-    value = {"config": config or {}, "rootfs": {"type": "layers", "diff_ids": found}}
+    platform = {"os": "linux", "architecture": "amd64"}
+    value = {**platform, "config": config or {}, "rootfs": {"type": "layers", "diff_ids": found}}
     manifest = {
         "schemaVersion": 2,
         "mediaType": f"{TYPE}manifest.v1+json",

@@ -47,9 +47,9 @@ def write_guest(root: Path, image: str = "box", bound: str = "motd") -> None:
     write(root / "recipes/vm.yml", GUEST % {"image": image, "bound": bound})
 
 
-def layout(root: Path) -> str:
+def layout(root: Path, app: str = "app") -> str:
     """An OCI image in the project, and how a recipe names it."""
-    foreign = image(root / "images/foreign", [file("app"), entry("bin/.wh.tool"), symlink("latest", "app")])
+    foreign = image(root / "images/foreign", [file(app), entry("bin/.wh.tool"), symlink("latest", "app")])
     digest = json.loads((foreign / "index.json").read_text())["manifests"][0]["digest"]
     return f"oci:../images/foreign@{digest}"
 
@@ -105,7 +105,7 @@ def test_an_image_with_a_link_that_leads_out(shell: Shell) -> None:
 
 
 def test_a_corrupt_layer_never_gets_into_the_store(shell: Shell) -> None:
-    name = layout(shell.project)
+    name = layout(shell.project, "another")  # the tests share a store, which has the other one
     [layer] = [
         each
         for each in (shell.project / "images/foreign/blobs/sha256").iterdir()
