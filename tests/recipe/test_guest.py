@@ -21,10 +21,10 @@ from ccstore.recipe.document import parse
 from ccstore.recipe.guest import FORMATS, GuestRecipe
 from ccstore.recipe.invalid import validate
 from ccstore.recipe.linuxkit import Container
+from ccstore.recipe.schema import json_schema
 from ccstore.recipe.values import Base
 from tests.recipe import sample
 from tests.recipe.guest_sample import DIGEST, EVERY_FIELD, GUEST, build_of, write
-from tests.recipe.test_schema import json_schema
 from tests.recipe.test_schema import validate as fits_schema
 
 LINUXKIT = "https://github.com/linuxkit/linuxkit"
