@@ -148,6 +148,19 @@ def guest_tools(session_store: Path, tmp_path_factory: pytest.TempPathFactory) -
         yield store.objects.tree(info.path)
 
 
+@pytest.fixture(scope="session")
+def real_kernel(session_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """The repository's kernel, built once in a test run in a store of its own, and an initramfs to boot."""
+    root = tmp_path_factory.mktemp("kernel")
+    write(root / "recipes/ccstore.yml", "project: real\n")
+    names = ("recipes/kernel.yml", "recipes/toolchain.yml", "tests/data/guest/initramfs.yml")
+    imports = ", ".join(str(REPOSITORY / name) for name in names)
+    write(root / "recipes/imports.yml", f"import: [{imports}]\nkind: path\npath: ccstore.yml\n")
+    project = Shell(root, clone_store(session_store, root / "store"))
+    project.run("realize", "kernel", timeout=2400)
+    return project
+
+
 @pytest.fixture
 def seeded_store(session_store: Path, tmp_path: Path) -> Path:
     """A store of one's own that already holds the toolchain."""

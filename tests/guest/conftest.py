@@ -18,7 +18,7 @@ _GIT = "https://github.com/hyperhq/hyperstart"
 
 
 @pytest.fixture(scope="session")
-def guests(session_store: Path, guest_tools: Tree, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+def guests(guest_tools: Tree, real_kernel: Shell, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """All recipes of the repository and the tests' own, with one store for all tests that boot guests.
 
     The tools that make guests come from the session's store: they are fetched once.
@@ -31,14 +31,13 @@ def guests(session_store: Path, guest_tools: Tree, tmp_path_factory: pytest.Temp
         root / "recipes/imports.yml",
         f"import: [{', '.join(map(str, recipes))}]\nkind: path\npath: ccstore.yml\n",
     )
-    return Shell(root, clone_store(session_store, root / "store"))
+    return Shell(root, clone_store(real_kernel.store, root / "store"))
 
 
 @pytest.fixture(scope="session")
 def kernel(guests: Shell) -> Path:
     """The vmlinux of this repository."""
-    found = guests.run("realize", "kernel", timeout=2400)
-    return Path(found.stdout.strip()) / "vmlinux"
+    return guests.realize("kernel")[0] / "vmlinux"
 
 
 @pytest.fixture(scope="session")

@@ -18,28 +18,21 @@ import pytest
 import zstandard
 
 from tests.boots import MACHINES, boot
-from tests.conftest import REPOSITORY, Shell, clone_store, write
+from tests.conftest import REPOSITORY, Shell
 from tests.kernel.purposes import ABSENT, BUILT_IN
 
 GOLDEN = Path(__file__).with_name("kernel.golden")
 PVH_ENTRY = 18  # XEN_ELFNOTE_PHYS32_ENTRY: where a PVH loader enters
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, session_store: Path) -> Shell:
-    """The repository's kernel and an initramfs, in a project and a store of their own."""
-    root = tmp_path_factory.mktemp("kernel")
-    guest = REPOSITORY / "tests/data/guest/initramfs.yml"
-    write(root / "recipes/ccstore.yml", "project: real\n")
-    imports = f"[{REPOSITORY / 'recipes/kernel.yml'}, {REPOSITORY / 'recipes/toolchain.yml'}, {guest}]"
-    write(root / "recipes/imports.yml", f"import: {imports}\nkind: path\npath: ccstore.yml\n")
-    return Shell(root, clone_store(session_store, root / "store"))
+@pytest.fixture
+def project(real_kernel: Shell) -> Shell:
+    return real_kernel
 
 
-@pytest.fixture(scope="module")
-def kernel(project: Shell) -> Path:
-    """The realised kernel."""
-    return Path(project.run("realize", "kernel", timeout=2400).stdout.strip())
+@pytest.fixture
+def kernel(real_kernel: Shell) -> Path:
+    return real_kernel.path("kernel")
 
 
 def test_it_is_the_same_everywhere(kernel: Path, accept: bool) -> None:
