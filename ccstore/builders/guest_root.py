@@ -223,11 +223,26 @@ class Guest:
 
         config = guest_spec.oci_config(container, section, f"/{root}", self._volumes, find)
         lines = guest_spec.run_lines(container, section, f"/{root}", self._volume_lines(config["mounts"]))
+        self._make_places(container.get("runtime") or {})
         self._started.append(Started(place, given, container, image.tree, config["mounts"]))
         folder = f"containers/{section}/{index:03}-{given['name']}"
         text = json.dumps(config, indent=1, sort_keys=True) + "\n"
         self._text(f"{folder}/config.json", text)
         self._text(f"{folder}/run", "".join(" ".join(line) + "\n" for line in lines))
+
+    def _make_places(self, runtime: Mapping[str, Any]) -> None:
+        """What init makes before the start has to be there already where the root is read-only."""
+        places = [*(runtime.get("mkdir") or [])]
+        mounts = enumerate(runtime.get("mounts") or [])
+        places += [
+            guest_spec.complete_mount(each, f"runtime.mounts.{i}")["destination"] for i, each in mounts
+        ]
+        for path in places:
+            if not path.startswith(tuple(f"{each}/" for each in CHANGING)):
+                self.tree.folder(path)
+        for path in (runtime.get("bindNS") or {}).values():
+            if not path.startswith(tuple(f"{each}/" for each in CHANGING)) and self.tree.find(path) is None:
+                self.tree.put(path, Node(guest_tree.FILE, 0o444))
 
     def _volume_lines(self, mounts: list[dict[str, Any]]) -> list[tuple[str, ...]]:
         """What overlays a volume that is written to; the first container to use it does it."""

@@ -83,6 +83,21 @@ def test_what_init_does_before(kit: Kit) -> None:
     ]
 
 
+def test_what_init_makes_is_there_already_on_a_read_only_root(kit: Kit) -> None:
+    mounts = [{"type": "tmpfs", "destination": "/mnt/a"}]
+    runtime = {
+        "mounts": mounts,
+        "mkdir": ["/mnt/b", "/run/c"],
+        "bindNS": {"net": "/mnt/net", "uts": "/run/uts"},
+    }
+    kit.serve(runtime=runtime)
+    found = dict(kit.build().tree.root.walk(""))
+    assert found["mnt/a"].is_folder
+    assert found["mnt/b"].is_folder
+    assert not found["mnt/net"].is_folder
+    assert not any(path.startswith("run/") for path in found)
+
+
 def test_users_by_name(kit: Kit) -> None:
     tree(kit.inputs / "image-01", {"etc/passwd": "# none\nweb:x:1033:1034::/:\nweb2:x:bad:\n"})
     kit.guest["onboot"] = [{"name": "first", "image": "box", "command": ["x"]}]
