@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import io
+import json
 import os
+import shutil
 import signal
 import struct
+import tarfile
 import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +17,9 @@ from pathlib import Path
 import pytest
 
 from tests.boots import COMMAND_LINE
+from tests.builders.images import write_layout
 from tests.cli.conftest import Running, code, wait_until
+from tests.conftest import write
 from tests.guest import bootable
 from tests.guest.bootable import Bootables
 from tests.guest.test_run import PATIENCE, Terminal
@@ -69,6 +75,59 @@ def test_the_root_is_a_private_view(made: Bootables, container_root: Path) -> No
     assert made.shell.run(*words, timeout=PATIENCE).stdout == "/new\n\n/tmp:\nnew\n"
     assert sorted(str(path) for path in container_root.rglob("*")) == before
     assert (container_root / "etc/passwd").read_text().startswith("root:")
+
+
+def packed(folder: Path) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.add(folder, ".")
+    return archive.getvalue()
+
+
+@pytest.fixture
+def layout(container_root: Path, tmp_path: Path) -> Path:
+    """An image of the container's root without its users, in two layers."""
+    upper = tmp_path / "upper"
+    for name in ("etc/.wh.passwd", "etc/.wh.group", "said"):
+        write(upper / name, "by the image\n")
+    return write_layout(tmp_path / "image", [packed(container_root), packed(upper)])
+
+
+@pytest.mark.parametrize("by_digest", [True, False])
+def test_an_image_is_a_root(made: Bootables, layout: Path, by_digest: bool) -> None:
+    [manifest] = json.loads((layout / "index.json").read_text())["manifests"]
+    name = f"oci:{layout}@{manifest['digest']}" if by_digest else f"oci:{layout}"
+    script = "cat /said; rm /said; cut -d: -f1 /etc/passwd; ls -a /etc"
+    done = made.shell.run("run", "pod", "--rootfs", name, "--", "sh", "-c", script, timeout=PATIENCE)
+    assert done.stdout.startswith("by the image\nroot\n")
+    assert ".wh." not in done.stdout
+
+
+def test_an_image_that_is_damaged(made: Bootables, layout: Path) -> None:
+    [manifest] = json.loads((layout / "index.json").read_text())["manifests"]
+    for blob in (layout / "blobs/sha256").iterdir():
+        if blob.stat().st_size > 100_000:
+            blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+    for name, error in (
+        (f"oci:{layout}", "image-corrupt"),
+        (f"oci:{layout}@{manifest['digest']}", "hash-mismatch"),
+    ):
+        done = made.shell.run("run", "pod", "--rootfs", name, "--", "true", status=125, timeout=PATIENCE)
+        assert code(done.stderr) == error
+
+
+def test_a_bare_folder_is_a_root_and_its_links_lead_nowhere(
+    made: Bootables, container_root: Path, tmp_path: Path
+) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    outside.mkdir()
+    (root / "bin").mkdir(parents=True)
+    shutil.copy(container_root / "bin/busybox", root / "bin/busybox")
+    words = ("run", "pod", "--rootfs", str(root), "--", "/bin/busybox", "cat", "/etc/group")
+    assert made.shell.run(*words, timeout=PATIENCE).stdout == "root:x:0:\n"
+    (root / "etc").symlink_to(outside)
+    made.shell.run(*words, status=None, timeout=PATIENCE)
+    assert list(outside.iterdir()) == []
 
 
 def test_on_a_terminal(made: Bootables) -> None:

@@ -209,8 +209,10 @@ def test_a_boot_json_that_is_broken(project: Shell, tmp_path: Path, fields: dict
     [
         (("--rootfs", "/nowhere"), "file-missing"),
         (("--rootfs", "absent"), "recipe-unknown"),
-        (("--rootfs", "tiny"), "usage"),  # no etc/passwd
-        (("--env", "=x", "--rootfs", "/"), "vmm-unfit"),
+        (("--rootfs", "oci:/nowhere"), "file-missing"),
+        (("--rootfs", "oci:"), "usage"),
+        (("--rootfs", "tiny"), "vmm-unfit"),  # which has no agent
+        (("--env", "=x", "--rootfs", "/"), "usage"),
         ((), "usage"),
     ],
 )
@@ -290,6 +292,13 @@ def test_a_console_is_kept_in_bounded_memory() -> None:
     assert len(tail.lines()) == 1
     tail.feed(b"\nlast\x1b[K\r\n" * (SHOWN + 5))
     assert tail.lines() == ("last",) * SHOWN
+
+
+def test_a_command_line_as_json(project: Shell, tool: Callable[[str], str]) -> None:
+    tool("qemu-system-x86_64")
+    found = json.loads(project.run("run", "tiny", "--dry-run", "--json").stdout)
+    assert found[0].endswith("qemu-system-x86_64")
+    assert found[found.index("-m") + 1] == "128M"
 
 
 def test_the_accelerator_can_be_chosen(project: Shell, tool: Callable[[str], str]) -> None:
