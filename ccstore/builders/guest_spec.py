@@ -23,6 +23,7 @@ else:
 
 LABEL = "org.mobyproject.config"
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DENIAL = "a rule of resources.devices that denies is not supported here: the guest's crun has no BPF"
 VOLUMES = "/containers/volumes"
 RUN = "/run/containers"
 MERGED = {"capabilities.add": "capabilities", "binds.add": "binds"}
@@ -146,7 +147,7 @@ def oci_config(
     readonly = bool(container.get("readonly"))
     name = container["name"]
     root = image if readonly else f"{RUN}/{section}/{name}/rootfs"
-    config = {
+    config: dict[str, Any] = {
         "ociVersion": "1.0.2",
         "process": _process(container, find),
         "root": {"path": root, "readonly": readonly},
@@ -157,6 +158,12 @@ def oci_config(
         if container.get("uts", "host") in ("host", "root"):
             raise SpecWrong("hostname", "wants a UTS namespace of its own", "add `uts: new`")
         config["hostname"] = container["hostname"]
+    sysfs = any(each["type"] == "sysfs" for each in config["mounts"])
+    if sysfs and container.get("userns") == "new" and container.get("net", "host") in ("host", "root"):
+        # the kernel lets only the owner of a network namespace mount its sysfs
+        raise SpecWrong(
+            "userns", "users of its own cannot mount /sys of the guest's network", "add `net: new`"
+        )
     if container.get("annotations"):
         config["annotations"] = container["annotations"]
     return config
@@ -331,6 +338,8 @@ def _namespaces(container: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _resources(given: Mapping[str, Any]) -> dict[str, Any]:
     """LinuxKit's words for limits as OCI's."""
+    if any(not rule.get("allow") for rule in given.get("devices", ())):
+        raise SpecWrong("resources", DENIAL, "leave it out", "unsupported-field")
     result = {key: value for key, value in given.items() if key != "blockio"}
     if "blockio" in given:
         result["blockIO"] = given["blockio"]

@@ -42,6 +42,12 @@ def _unsupported(spec: GuestRecipe) -> list[Problem]:
         found.append(problem(("kernel", "tar"), "modules come with the kernel's own recipe"))
     if spec.kernel and spec.kernel.binary and target_of(spec.kernel.image):
         found.append(problem(("kernel", "binary"), "a kernel of ours has a vmlinux and a bzImage"))
+    for loc, container in spec.containers():
+        rules = container.resources.devices if container.resources else []
+        places = [(*loc, "resources", "devices", index) for index, rule in enumerate(rules) if not rule.allow]
+        found += [
+            problem(place, "the guest's crun has no BPF, so no device can be denied") for place in places
+        ]
     for index, volume in enumerate(spec.volumes):
         if volume.platforms not in (None, ["linux/amd64"]):
             found.append(problem(("volumes", index, "platforms"), "a guest is linux/amd64"))

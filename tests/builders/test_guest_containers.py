@@ -244,6 +244,7 @@ def test_the_description_counts_more_than_the_image(kit: Kit) -> None:
         ('{"runtime": {"interfaces": [{"name": "x"}]}}', "interfaces"),
         ('{"binds": ["/etc/nothing:/x"]}', "/etc/nothing"),
         ('{"userns": "new"}', "userns"),
+        ('{"resources": {"devices": [{"allow": false, "type": "a"}]}}', "BPF"),
     ],
 )
 def test_a_label_that_is_wrong(kit: Kit, label: str, word: str) -> None:

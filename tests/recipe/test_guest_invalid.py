@@ -114,6 +114,15 @@ WRONG = {
         "21:13",
         "uidMappings",
     ),
+    "users with the guest's network": (
+        AGENT,
+        AGENT
+        + "    userns: new\n    uidMappings: [{hostID: 1, containerID: 0, size: 9}]\n"
+        + "    gidMappings: [{hostID: 1, containerID: 0, size: 9}]\n",
+        "recipe-invalid",
+        "21:13",
+        "net: new",
+    ),
     "a limit that is none": (
         AGENT,
         AGENT + '    rlimits: ["files,1,2"]\n',
@@ -217,6 +226,7 @@ def test_a_wrong_guest(case: str, tmp_path: Path) -> None:
 # each with what is added to a service, and the field that is named
 UNSUPPORTED = {
     "runtime: {interfaces: [{name: wg0, add: wireguard}]}": "services.0.runtime.interfaces",
+    "resources: {devices: [{allow: true, type: b}, {allow: false, type: c}]}": "services.0.resources.devices.1",
     "runtime: {namespace: other}": "services.0.runtime.namespace",
     "resources: {memory: {kernel: 1}}": "services.0.resources.memory.kernel",
     "resources: {memory: {kernelTCP: 1}}": "services.0.resources.memory.kernelTCP",
