@@ -28,7 +28,7 @@ from tests.recipe.guest_sample import DIGEST, EVERY_FIELD, GUEST, build_of, writ
 from tests.recipe.test_schema import validate as fits_schema
 
 LINUXKIT = "https://github.com/linuxkit/linuxkit"
-# its text ends a literal block with a line that only looks commented out; no YAML parser reads on from there
+# a line of a literal block is commented out at column 0, which ends the block: libyaml reads no further
 NOT_YAML = "examples/static-ip.yml"
 
 
