@@ -69,11 +69,18 @@ def image_and_options(target: str, targets: Targets, values: Mapping[str, Any]) 
     asked = _Options(values)
     publish = tuple(Forward.parse(text) for text in values["publish"])
     shares = _different(tuple(Share.parse(text) for text in values["share"]))
+    if values["virtiofs"] and any(share.read_only for share in shares):
+        raise CcError("usage", "virtiofsd shares no folder read-only", hint="leave --virtiofs or :ro out")
     volumes = tuple(Volume.parse(text) for text in values["volume"])
     network, memory = asked.network(), asked.memory()
     image = BootImage.read(targets.path(target))
+    machine = values["machine"] or image.machine
+    if values["virtiofs"] and machine == "microvm":
+        raise CcError(
+            "vmm-unfit", "a microvm has no virtiofs", hint="use --machine q35, or leave --virtiofs out"
+        )
     return image, Options(
-        machine=values["machine"] or image.machine,
+        machine=machine,
         accelerator=_accelerator("kvm" if values["vmm"] != "qemu" else values["accel"]),
         memory=memory or image.memory,
         cpus=values["cpus"],
@@ -82,6 +89,7 @@ def image_and_options(target: str, targets: Targets, values: Mapping[str, Any]) 
         publish=publish,
         shares=shares,
         volumes=volumes,
+        virtiofs=values["virtiofs"],
     )
 
 

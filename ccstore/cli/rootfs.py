@@ -12,7 +12,7 @@ from ccstore.builders import guest_layers, guest_tree
 from ccstore.cli.boot import Targets
 from ccstore.codec.oci import Reference
 from ccstore.errors import CcError
-from ccstore.guest.launch import ContainerRoot
+from ccstore.guest.child import ContainerRoot
 
 
 @contextmanager

@@ -62,6 +62,7 @@ def _failed(error: CcError) -> click.exceptions.Exit:
 @click.option("--no-network", is_flag=True, help="Leave the network out.")
 @click.option("--publish", "-p", multiple=True, metavar="[ADDR:]HOST:GUEST[/udp]", help="Forward a port.")
 @click.option("--share", multiple=True, metavar="DIR[:TAG][:ro]", help="Give the guest a folder (9p).")
+@click.option("--virtiofs", is_flag=True, help="Share folders by virtiofsd, which must be installed.")
 @click.option("--volume", multiple=True, metavar="FILE[:ro]", help="Give the guest a raw disk image.")
 @click.option("--append", default="", metavar="WORDS", help="Further kernel parameters.")
 @click.option("--timeout", metavar="DURATION", help="End the guest after 45s, 10m, …")

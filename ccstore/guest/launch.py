@@ -8,45 +8,19 @@ namespace (`enter`). The thread that starts a Guest must outlive it: the kernel 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import replace
 
-from ccstore.errors import CcError
-from ccstore.guest import enter
+from ccstore.guest import child
+from ccstore.guest.child import FILE_SERVER, Program
+from ccstore.guest.virtiofs import FileServer
 
-SHARE = enter.SHARE
 STOP_SECONDS = 3.0
 STDERR_KEPT = 8 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerRoot:
-    """What a container shall see as `/`: a folder of this host, or a descriptor of a tar archive."""
-
-    folder: Path | None = None
-    archive: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A command to run. The guest gets a private writable view of `root`, at `root_at` below SHARE.
-
-    `keep` are descriptors that the command inherits under their numbers.
-    """
-
-    argv: Sequence[str]
-    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    root: ContainerRoot | None = None
-    root_at: str = ""
-    keep: tuple[int, ...] = ()
 
 
 class Channel:
@@ -77,6 +51,7 @@ class Guest:
         self._process: subprocess.Popen[bytes] | None = None
         self._errors = -1
         self._said = b""
+        self._servers: list[FileServer] = []
         self.pidfd = -1
         self._stopped = False
         self._lock = threading.Lock()
@@ -100,31 +75,22 @@ class Guest:
         self._forget()
         self._said = b""
         self._errors, stderr = os.pipe()
-        status, report = os.pipe()
         os.set_blocking(self._errors, False)
-        theirs = self._console.theirs.fileno()
-        keep = [*program.keep, *(each.theirs.fileno() for each in self.channels)]
-        text = json.dumps(_spec(program, report, keep))
+        keep = [each.theirs.fileno() for each in self.channels]
+        argv = list(program.argv)
         try:
-            with memory_file(text) as source:
-                self._process = subprocess.Popen(
-                    [_interpreter(), "-I", "-S", enter.__file__, str(source)],
-                    stdin=theirs,
-                    stdout=theirs,
-                    stderr=stderr,
-                    pass_fds=(source, report, *keep, *_archives(program)),
-                    start_new_session=True,
-                )
+            for number, folder in enumerate(program.served):
+                self._servers.append(FileServer(folder, stderr))
+                connection = self._servers[-1].connection.fileno()
+                keep.append(connection)
+                argv = [word.replace(FILE_SERVER.format(number), str(connection)) for word in argv]
+            stdio = (self._console.theirs.fileno(), stderr)
+            self._process = child.start(replace(program, argv=argv), keep, stdio)
         finally:
             os.close(stderr)
-            os.close(report)
+            for server in self._servers:
+                server.connection.close()
         self.pidfd = os.pidfd_open(self._process.pid)
-        with os.fdopen(status, "rb") as file:
-            refusal = file.read()
-        if refusal:
-            self._process.wait()
-            self._forget()
-            raise _refused(json.loads(refusal), program)
 
     def stop(self) -> None:
         """Ends the monitor, gently at first, so that what it holds of a volume is written; no other can start."""
@@ -170,59 +136,13 @@ class Guest:
         return self._errors
 
     def _forget(self) -> None:
+        while self._servers:
+            self._servers.pop().stop()
         self.read_errors()
         for descriptor in (self.pidfd, self._errors):
             if descriptor >= 0:
                 os.close(descriptor)
         self.pidfd = self._errors = -1
-
-
-def _archives(program: Program) -> tuple[int, ...]:
-    archive = None if program.root is None else program.root.archive
-    return () if archive is None else (archive,)
-
-
-def _spec(program: Program, status: int, keep: list[int]) -> enter.Spec:
-    root: enter.Root | None = None
-    if program.root is not None:
-        folder = program.root.folder
-        root = {
-            "folder": None if folder is None else str(folder),
-            "archive": program.root.archive,
-            "at": program.root_at,
-        }
-    return {
-        "parent": os.getpid(),
-        "status": status,
-        "keep": keep,
-        "root": root,
-        "argv": list(program.argv),
-        "env": dict(program.env),
-    }
-
-
-@contextlib.contextmanager
-def memory_file(text: str) -> Iterator[int]:
-    """A descriptor of a file that holds `text` and has no name."""
-    source = os.memfd_create("ccstore-guest")
-    try:
-        os.write(source, text.encode())
-        os.lseek(source, 0, os.SEEK_SET)
-        yield source
-    finally:
-        os.close(source)
-
-
-def _interpreter() -> str:
-    return sys.executable or "/usr/bin/python3"
-
-
-def _refused(message: dict[str, object], program: Program) -> CcError:
-    text = f"{message['step']}: {message['text']}"
-    if message["step"] == "make namespaces":
-        hint = "`ccstore doctor` says what this host can do"
-        return CcError("no-userns", f"the container's root could not be made: {text}", hint=hint)
-    return CcError("vmm-failed", f"{Path(program.argv[0]).name} could not be started: {text}")
 
 
 def exit_text(status: int) -> str:

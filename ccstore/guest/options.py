@@ -87,7 +87,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """One run: `memory` in bytes."""
+    """One run: `memory` in bytes; `virtiofs`: folders are shared so, and not by 9p."""
 
     machine: Machine
     accelerator: Accelerator
@@ -98,6 +98,7 @@ class Options:
     publish: tuple[Forward, ...] = ()
     shares: tuple[Share, ...] = ()
     volumes: tuple[Volume, ...] = ()
+    virtiofs: bool = False
 
 
 def parse_duration(text: str) -> float:

@@ -26,10 +26,12 @@ CPU = {"kvm": "host", "tcg": "max"}
 @dataclass(frozen=True, slots=True)
 class Wiring:
     """Where the guest's channels lead. `channels` are QEMU character devices without their ids (control, terminal);
-    `root` is the folder that holds SHARE_IMAGE/SHARE_ROOTFS; `monitor` puts QEMU's own monitor behind Ctrl-A c."""
+    `root` is the folder that holds SHARE_IMAGE/SHARE_ROOTFS, `servers` are character devices of virtiofsd, one for
+    each shared folder; `monitor` puts QEMU's own monitor behind Ctrl-A c."""
 
     channels: tuple[str, str] | None = None
     root: Share | None = None
+    servers: tuple[str, ...] = ()
     monitor: bool = False
 
 
@@ -48,7 +50,10 @@ def arguments(image: BootImage, options: Options, wiring: Wiring) -> list[str]:
     for number, volume in enumerate(options.volumes):
         command += _volume(volume, f"volume{number}", bus)
     for number, share in enumerate(options.shares):
-        command += _share(share, f"share{number}", bus)
+        name = f"share{number}"
+        command += (
+            _served(share, wiring.servers[number], name, bus) if wiring.servers else _share(share, name, bus)
+        )
     if wiring.root is not None:
         command += _share(wiring.root, "root", bus)
     if options.network:
@@ -59,7 +64,10 @@ def arguments(image: BootImage, options: Options, wiring: Wiring) -> list[str]:
 def _machine(image: BootImage, options: Options) -> Iterator[str]:
     pmem = image.disk if image.disk is not None and image.disk.device == "pmem" else None
     yield from ("-no-user-config", "-nodefaults", "-no-reboot", "-display", "none")
-    yield from ("-machine", MACHINE[options.machine] + (",nvdimm=on" if pmem else ""))
+    shared = ",memory-backend=memory" if options.virtiofs else ""
+    if shared:  # the file servers read and write the guest's memory
+        yield from ("-object", f"memory-backend-memfd,id=memory,size={options.memory // MIB}M,share=on")
+    yield from ("-machine", MACHINE[options.machine] + (",nvdimm=on" if pmem else "") + shared)
     yield from ("-accel", options.accelerator, "-cpu", CPU[options.accelerator], "-smp", str(options.cpus))
     memory = f"{options.memory // MIB}M"
     if pmem:
@@ -129,6 +137,11 @@ def _share(share: Share, name: str, bus: str) -> Iterator[str]:
     backend = f"local,id={name},path={quoted(share.folder)},security_model=none,multidevs=remap{mode}"
     yield from ("-fsdev", backend)
     yield from ("-device", f"virtio-9p-{bus},fsdev={name},mount_tag={quoted(share.tag)}")
+
+
+def _served(share: Share, server: str, name: str, bus: str) -> Iterator[str]:
+    yield from ("-chardev", f"{server},id={name}")
+    yield from ("-device", f"vhost-user-fs-{bus},chardev={name},tag={quoted(share.tag)}")
 
 
 def _network(options: Options, bus: str) -> Iterator[str]:

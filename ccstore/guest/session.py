@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ccstore.errors import CcError
 from ccstore.guest.boot import BootImage
-from ccstore.guest.launch import SHARE, ContainerRoot, Guest, Program, memory_file
+from ccstore.guest.child import FILE_SERVER, SHARE, ContainerRoot, Program, memory_file
+from ccstore.guest.launch import Guest
 from ccstore.guest.options import Options, Share
 from ccstore.guest.programs import Qemu
 from ccstore.guest.qemu import SHARE_IMAGE, SHARE_ROOTFS, SHARE_TAG, Wiring, arguments
@@ -44,7 +45,10 @@ class Session:
         folder = None if root is None else root.folder
         share = None if folder is None else Share(folder.parent, SHARE_TAG, read_only=True)
         channels = None if root is None else (sockets[0], sockets[1])
-        words = self.command(Wiring(channels, share, monitor=True))
+        servers = tuple(
+            f"socket,path={share.tag}.virtiofs" for share in self.options.shares if self.options.virtiofs
+        )
+        words = self.command(Wiring(channels, share, servers, monitor=True))
         return [*(f"{name}={value}" for name, value in self.qemu.env.items()), *words]
 
     def console(self, streams: Streams) -> None:
@@ -53,7 +57,7 @@ class Session:
         Raises `guest-panicked`, `guest-timeout`, `vmm-failed`.
         """
         with Guest() as guest:
-            watch = self._start(guest, streams, Wiring(), None)
+            watch = self._start(guest, streams, self._wiring(), None)
             try:
                 watch.run()
             finally:
@@ -69,7 +73,7 @@ class Session:
         with Guest(channels=2) as guest:
             control, terminal = guest.channels
             share = None if root is None else Share(Path(SHARE), SHARE_TAG)
-            wiring = Wiring((control.character_device(), terminal.character_device()), share)
+            wiring = self._wiring((control.character_device(), terminal.character_device()), share)
             watch = self._start(guest, streams, wiring, root)
             with _in_background(watch, guest):
                 machine = Machine(control.ours, terminal.ours, watch)
@@ -77,6 +81,10 @@ class Session:
                     return work(machine)
                 except CcError as error:
                     raise machine.explain(error, self.image.name) from error
+
+    def _wiring(self, channels: tuple[str, str] | None = None, root: Share | None = None) -> Wiring:
+        served = range(len(self.options.shares) if self.options.virtiofs else 0)
+        return Wiring(channels, root, tuple(f"socket,fd={FILE_SERVER.format(number)}" for number in served))
 
     def _start(self, guest: Guest, streams: Streams, wiring: Wiring, root: ContainerRoot | None) -> Watch:
         first, second = self._programs(wiring, root)
@@ -96,7 +104,8 @@ class Session:
 
     def _program(self, argv: list[str], root: ContainerRoot | None) -> Program:
         env = {**os.environ, **self.qemu.env}
-        return Program(argv, env, root, f"{SHARE_IMAGE}/{SHARE_ROOTFS}")
+        served = tuple(share.folder for share in self.options.shares) if self.options.virtiofs else ()
+        return Program(argv, env, root, f"{SHARE_IMAGE}/{SHARE_ROOTFS}", served=served)
 
     def _emulated(self, reason: str) -> None:
         self.note(f"KVM does not work here ({reason}): software emulation")

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ccstore.errors import CcError
+from ccstore.guest.child import Program
 from ccstore.guest.console import Tail
-from ccstore.guest.launch import Guest, Program, exit_text
+from ccstore.guest.launch import Guest, exit_text
 
 Why = Literal["ended", "timeout", "panicked", "left"]
 LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh have it
@@ -162,7 +163,7 @@ class Watch:
         said = self._guest.said()
         blames_kvm = self.status < 0 or any("kvm" in line.lower() for line in said)
         if self._fallback is not None and blames_kvm and not self.tail.total:
-            reason = said[0] if said else exit_text(self.status)
+            reason = next((line for line in said if "qemu" in line.lower()), exit_text(self.status))
             program, self._fallback, self.status = self._fallback, None, 0
             self._guest.start(program)
             self._note(reason)

@@ -36,6 +36,7 @@ volume) head -c 5 /dev/vda; echo written | dd of=/dev/vdb conv=fsync 2>/dev/null
     echo | dd of=/dev/vdc 2>/dev/null || echo "guest: vdc is read-only";;
 share) mkdir /a /b; mount -t 9p -o trans=virtio a /a; mount -t 9p -o trans=virtio b /b
     cat /a/said; echo back >/a/answer; echo no 2>/dev/null >/b/answer || echo "guest: b is read-only";;
+virtiofs) mkdir /a; mount -t virtiofs a /a; cat /a/said; echo back >/a/answer;;
 serve) ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; echo "guest: serves"; echo served | nc -l -p 80;;
 network) ls /sys/class/net;;
 esac

@@ -183,6 +183,14 @@ def test_folders_are_shared(made: Bootables, tmp_path: Path) -> None:
     assert list((tmp_path / "b").iterdir()) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start the virtiofsd of QEMU 7.2")
+def test_folders_are_shared_by_virtiofsd(made: Bootables, tmp_path: Path) -> None:
+    write(tmp_path / "x,y/said", "from the host\n")
+    console = boots(made, "virtiofs", "--machine", "q35", "--virtiofs", "--share", f"{tmp_path}/x,y:a")
+    assert "from the host" in console
+    assert (tmp_path / "x,y/answer").read_text() == "back\n"
+
+
 def test_a_port_leads_into_the_guest(made: Bootables) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

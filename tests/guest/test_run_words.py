@@ -68,6 +68,11 @@ COMMANDS = {
     "block-microvm": (BLOCK, replace(PLAIN, machine="microvm"), CHANNELS),
     "pmem-q35": (PMEM, PLAIN, CHANNELS),
     "everything-q35": (BLOCK, FULL, CHANNELS),
+    "virtiofs-q35": (
+        INITRD,
+        replace(FULL, virtiofs=True),
+        Wiring(servers=("socket,fd=11", "socket,fd=13")),
+    ),
     "everything-microvm": (BLOCK, replace(FULL, machine="microvm"), CHANNELS),
 }
 
@@ -176,6 +181,12 @@ def test_options_that_make_no_sense(project: Shell, error: str, option: str, val
 def test_options_that_do_not_go_together(project: Shell) -> None:
     for words in (("--no-network", "--publish", "80:80"), ("--share", "/tmp", "--share", "/tmp:tmp:ro")):
         assert code(project.run("run", "tiny", *words, status=125).stderr) == "usage"
+
+
+def test_what_virtiofs_cannot_do(project: Shell) -> None:
+    words = ("run", "tiny", "--virtiofs", "--share")
+    assert code(project.run(*words, "/tmp:t:ro", "--machine", "q35", status=125).stderr) == "usage"
+    assert code(project.run(*words, "/tmp:t", "--machine", "microvm", status=125).stderr) == "vmm-unfit"
 
 
 def test_targets_that_cannot_be_booted(project: Shell) -> None:
