@@ -20,12 +20,11 @@ from ccstore.codec.hyper import API_VERSION
 from ccstore.errors import CcError
 from ccstore.guest.agent_bodies import Address, Container, Interface, Pod, Route
 from ccstore.guest.container import Root, Streams, check_root, started_pod
-from tests.conftest import REPOSITORY, write
+from tests.conftest import write
 from tests.guest import agents
 from tests.guest.agents import PATIENCE, Machine
 
 AGENTS = ("testagent", "hyperstart")
-WAITING = REPOSITORY / "kernel/guest/hyperstart/0003-exec-input-that-is-not-read-waits.patch"
 
 
 @pytest.fixture(scope="module", params=AGENTS)
@@ -98,9 +97,7 @@ def test_input_arrives_whole(pod: agents.Pod, size: int) -> None:
     assert heard.words[0] == hashlib.md5(data).hexdigest()
 
 
-def test_input_waits_for_a_process_that_takes_its_time(pod: agents.Pod, machine: Machine) -> None:
-    if "hyperstart" in machine.initramfs.name and not WAITING.is_file():
-        pytest.skip("hyperstart as published drops input that a process is slow to read")
+def test_input_waits_for_a_process_that_takes_its_time(pod: agents.Pod) -> None:
     data = os.urandom(150_000)
     source = feed(data)
     _, heard = pod.run("sleep 1; md5sum", stdin=source)
