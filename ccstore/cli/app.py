@@ -7,7 +7,6 @@ import importlib
 import os
 import signal
 import sys
-import traceback
 from types import FrameType
 
 import click
@@ -112,6 +111,8 @@ def _drop_output() -> None:
 def unexpected(error: Exception, *, debug: bool) -> int:
     """Shows what nobody foresaw, and gives the exit status; stdout on a full disk is the user's to mend."""
     if debug:
+        import traceback
+
         traceback.print_exc()
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         _drop_output()

@@ -10,11 +10,15 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ccstore.errors import CcError
-from ccstore.guest import enter
 
-SHARE = enter.SHARE
+if TYPE_CHECKING:  # it is a script, and loads more than is needed here
+    from ccstore.guest import enter
+
+ENTER = Path(__file__).with_name("enter.py")
+SHARE = "@share@"  # as `enter` has it
 FILE_SERVER = "@file-server-{}@"
 
 
@@ -52,7 +56,7 @@ def start(program: Program, keep: Sequence[int], stdio: tuple[int, int]) -> subp
     try:
         with memory_file(json.dumps(_spec(program, report, kept))) as source:
             process = subprocess.Popen(
-                [sys.executable or "/usr/bin/python3", "-I", "-S", enter.__file__, str(source)],
+                [sys.executable or "/usr/bin/python3", "-I", "-S", str(ENTER), str(source)],
                 stdin=stdio[0],
                 stdout=stdio[0],
                 stderr=stdio[1],

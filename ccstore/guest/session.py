@@ -17,7 +17,6 @@ from ccstore.guest.launch import Guest
 from ccstore.guest.options import Options, Share
 from ccstore.guest.programs import Qemu
 from ccstore.guest.qemu import SHARE_IMAGE, SHARE_ROOTFS, SHARE_TAG, Wiring, arguments
-from ccstore.guest.vmm import FIRECRACKER, firecracker_config, monitor_command
 from ccstore.guest.watch import Streams, Watch
 
 Note = Callable[[str], None]
@@ -118,6 +117,8 @@ def other_monitor(
 
     Raises `vmm-missing`, `vmm-unfit`, and what `Session.console` raises.
     """
+    from ccstore.guest.vmm import FIRECRACKER, firecracker_config, monitor_command
+
     config = firecracker_config(image, options) if monitor == FIRECRACKER else ""
     with memory_file(config) as file, Guest() as guest:
         command = monitor_command(monitor, image, options, f"/proc/self/fd/{file}")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ccstore.errors import CcError
-from ccstore.guest import accelerator, options, programs, vmm
+from ccstore.guest import accelerator, child, enter, options, programs, vmm
 from ccstore.guest.boot import BootImage, Disk, parse_size
 from ccstore.guest.console import KEPT, SHOWN, Tail
 from ccstore.guest.options import Forward, Options, Share, Volume
@@ -263,6 +263,10 @@ def test_qemu_from_a_tree_of_packages(tmp_path: Path) -> None:
     found = programs.qemu_of(tmp_path)
     assert found.prefix[0] == str(tmp_path / "usr/lib64/ld-linux-x86-64.so.2")
     assert found.env == {"QEMU_MODULE_DIR": str(tmp_path / "usr/lib/x86_64-linux-gnu/qemu")}
+
+
+def test_the_word_for_the_share_is_the_same_on_both_sides() -> None:
+    assert child.SHARE == enter.SHARE
 
 
 def test_why_there_is_no_kvm(tmp_path: Path) -> None:
