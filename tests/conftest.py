@@ -171,7 +171,9 @@ def clone_store(store: Path, to: Path) -> Path:
     """Copies a store; objects are immutable and so may share their files."""
     shutil.copytree(store, to, symlinks=True, ignore=shutil.ignore_patterns("objects", "evaluations"))
     (to / "evaluations").mkdir()
-    subprocess.run(["cp", "-al", str(store / "objects"), str(to / "objects")], check=True)
+    (to / "objects").mkdir()
+    objects = [str(each) for each in (store / "objects").iterdir() if not each.name.startswith(".tmp-")]
+    subprocess.run(["cp", "-al", "-t", str(to / "objects"), *objects], check=True)
     return to
 
 
