@@ -74,7 +74,7 @@ def _scratch() -> Iterator[Path]:
 @contextmanager
 def _layout_of(text: str) -> Iterator[tuple[Path, Path]]:
     """A layout with the one image that `oci:DIR[@sha256:…]` names, and a folder to work in."""
-    from ccstore.fetch.oci import write_image
+    from ccstore.fetch.oci_image import write_image
     from ccstore.fetch.oci_layout import Layout
     from ccstore.ports import Cancel
 

@@ -36,7 +36,7 @@ from ccstore.codec.oci import (
 )
 from ccstore.errors import CcError
 from ccstore.events import Progressed, Sink
-from ccstore.fetch.oci import finish_layout, write_image, wrong_hash
+from ccstore.fetch.oci_image import finish_layout, write_image, wrong_hash
 from ccstore.fetch.partial import disk_errors
 from ccstore.fetch.patience import check
 from ccstore.model.hashes import Sha256

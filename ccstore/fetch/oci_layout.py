@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from ccstore.codec.oci import MAX_MANIFEST, Descriptor, blob_path
 from ccstore.errors import CcError
-from ccstore.fetch.oci import wrong_hash
+from ccstore.fetch.oci_image import wrong_hash
 from ccstore.fetch.partial import disk_errors
 from ccstore.fetch.patience import check
 from ccstore.fetch.transfer import TransferError, open_regular

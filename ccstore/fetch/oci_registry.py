@@ -16,7 +16,7 @@ from ccstore.codec.oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST, Descrip
 from ccstore.codec.ociauth import RegistryAuth, auth_needed, base_url, find_credentials
 from ccstore.errors import CcError
 from ccstore.events import Sink
-from ccstore.fetch.oci import wrong_hash
+from ccstore.fetch.oci_image import wrong_hash
 from ccstore.fetch.partial import Partial, disk_errors
 from ccstore.fetch.patience import Patience
 from ccstore.fetch.transfer import Line, Meter, TransferError, Wanted, open_client
