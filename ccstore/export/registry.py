@@ -155,13 +155,16 @@ class _Transfers:
         while blob.size - at > self.chunk:
             try:
                 answer = self._chunk(answer, path, at)
+                at = _arrived(answer, otherwise=at + self.chunk)
             except (_BusyError, httpx.TransportError):
                 failures += 1
                 if failures == ATTEMPTS:
                     raise
                 time.sleep(PAUSE * failures)
                 answer = self._check(self.client.get(self._place(answer)), 204)
-            at = _arrived(answer)
+                at = _arrived(answer, otherwise=0)
+            if at > blob.size:
+                raise self._refused(answer, f"it has {at} bytes of a blob of {blob.size}")
         place = self._place(answer).copy_merge_params({"digest": f"sha256:{blob.digest.hex}"})
         headers = {"Content-Type": _OCTETS, "Content-Length": str(blob.size - at)}
         self._check(self.client.put(place, content=self._read(path, at, blob.size), headers=headers), 201)
@@ -174,7 +177,10 @@ class _Transfers:
             "Content-Length": str(self.chunk),
         }
         content = self._read(path, at, end)
-        return self._check(self.client.patch(self._place(opened), content=content, headers=headers), 202)
+        answer = self._check(self.client.patch(self._place(opened), content=content, headers=headers), 202)
+        if _arrived(answer, otherwise=end) <= at:
+            raise _BusyError(self._refused(answer, "it accepts a chunk and keeps nothing of it"))
+        return answer
 
     def _manifest(self, image: Image, tag: str) -> None:
         data = image.path(image.descriptor).read_bytes()
@@ -225,8 +231,14 @@ class _Transfers:
         )
 
 
-def _arrived(answer: httpx.Response) -> int:
-    """How many bytes of an upload a registry has: `Range: 0-<last>`, where 0-0 is what it says of none at all."""
-    match = re.fullmatch(r"(?:bytes=)?0-(\d+)", answer.headers.get("Range", "0-0"))
+def _arrived(answer: httpx.Response, otherwise: int) -> int:
+    """How many bytes of an upload a registry has: `Range: 0-<last>`, where 0-0 is what it says of none at all.
+
+    Registries that leave the header out have got what was sent: `otherwise`.
+    """
+    said = answer.headers.get("Range")
+    if said is None:
+        return otherwise
+    match = re.fullmatch(r"(?:bytes=)?0-(\d+)", said)
     last = int(match[1]) if match else 0
     return last + 1 if last else 0

@@ -17,13 +17,15 @@ OTHER = f"sha256:{'0' * 64}"
 class Receiver:
     """`first` are the statuses of the first answers (0: as usual); of chunk `drop_chunk` only `keep` bytes arrive.
 
-    `converts` says of a manifest that it has another digest here.
+    `converts` says of a manifest that it has another digest here. `ranges` are what its answers to chunks say of
+    the bytes that are here, in place of the truth (None: nothing).
     """
 
     first: list[int] = field(default_factory=list)
     drop_chunk: int = 0
     keep: int = 0
     converts: bool = False
+    ranges: Iterator[str | None] | None = None
     whole: dict[str, bytes] = field(default_factory=dict)
     tags: list[str] = field(default_factory=list)
     uploads: dict[str, bytes] = field(default_factory=dict)
@@ -88,7 +90,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.receiver.uploads[place] += data
         last = len(self.receiver.uploads[place]) - 1
-        self._answer(202, headers={"Location": place, "Range": f"0-{last}"})
+        said = f"0-{last}" if self.receiver.ranges is None else next(self.receiver.ranges)
+        if said == "0-0":
+            self.receiver.uploads[place] = b""
+        self._answer(202, headers={"Location": place} | ({"Range": said} if said else {}))
 
     def do_PUT(self) -> None:
         data = self._body()

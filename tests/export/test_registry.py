@@ -104,6 +104,24 @@ def test_a_chunk_that_arrives_in_part_goes_on(image: Image, home: dict[str, str]
     assert receiver.whole == {each.digest.hex: image.path(each).read_bytes() for each in image.blobs()}
 
 
+def test_a_registry_that_does_not_say_what_has_arrived(image: Image, home: dict[str, str]) -> None:
+    with receiving(Receiver(ranges=itertools.repeat(None))) as receiver:
+        push(image, names(receiver.name, "v1"), lambda _: None, environ=home, chunk=60_000)
+    assert receiver.whole == {each.digest.hex: image.path(each).read_bytes() for each in image.blobs()}
+    assert receiver.chunks == sum((each.size - 1) // 60_000 for each in image.blobs())
+
+
+@pytest.mark.parametrize(("said", "problem"), [("0-0", "keeps nothing"), ("0-987654321", "987654322 bytes")])
+def test_a_registry_that_tells_no_truth_of_what_has_arrived(
+    image: Image, home: dict[str, str], said: str, problem: str
+) -> None:
+    with receiving(Receiver(ranges=iter([said] * 99))) as receiver, pytest.raises(CcError) as caught:
+        push(image, names(receiver.name, "v1"), lambda _: None, environ=home, chunk=60_000)
+    assert caught.value.code == "push-refused"
+    assert problem in caught.value.message
+    assert receiver.chunks <= registry.ATTEMPTS**2
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_registry_that_is_busy_for_a_moment(image: Image, home: dict[str, str], status: int) -> None:
     with receiving(Receiver(first=[status, status])) as receiver:
