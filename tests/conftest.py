@@ -16,6 +16,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -40,6 +41,29 @@ def needs(program: str) -> pytest.MarkDecorator:
     )
 
 
+def unmet(reason: str) -> NoReturn:
+    """Skips a test that this host cannot run; with CCSTORE_REQUIRE_TOOLS it fails."""
+    if os.environ.get("CCSTORE_REQUIRE_TOOLS"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def must_be_reachable(repository: str) -> None:
+    """Skips where git cannot reach `repository`, an https URL, nor a mirror of it that git's configuration names."""
+    command = ["git", "ls-remote", "--quiet", repository, "HEAD"]
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    try:
+        subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    except subprocess.TimeoutExpired:
+        _no_repository(repository, "no answer within 60 s")
+    except subprocess.CalledProcessError as error:
+        _no_repository(repository, error.stderr.strip())
+
+
+def _no_repository(url: str, problem: str) -> None:
+    pytest.skip(f"{url} cannot be reached: {problem}; git's url.<base>.insteadOf names a mirror")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--accept", action="store_true", help="take over what a golden file does not say yet")
 
@@ -57,10 +81,7 @@ def tool() -> Callable[[str], str]:
     def find(name: str) -> str:
         path = shutil.which(name)
         if path is None:
-            message = f"{name} is not installed: .ci/run installs what the tests use"
-            if os.environ.get("CCSTORE_REQUIRE_TOOLS"):
-                pytest.fail(message)
-            pytest.skip(message)
+            unmet(f"{name} is not installed: .ci/run installs what the tests use")
         return path
 
     return find

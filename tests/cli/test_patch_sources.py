@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Project, assert_whole, built, code, edit, place
-from tests.conftest import TinyProject, needs, write
+from tests.conftest import TinyProject, must_be_reachable, needs, write
 
 pytestmark = needs("git")
 
@@ -276,15 +276,7 @@ def test_a_debian_source_package(small: Project) -> None:
 
 def test_linuxkits_patches_and_configuration(small: Project) -> None:
     """Their commits of 2024 and 2025, between which a configuration changed and no patch did."""
-    tried = subprocess.run(
-        ["git", "ls-remote", "--quiet", LINUXKIT, "HEAD"],
-        env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    if tried.returncode:
-        pytest.skip(f"{LINUXKIT} cannot be reached; git's url.<base>.insteadOf names a mirror")
+    must_be_reachable(LINUXKIT)
     small.recipe(
         "linuxkit",
         f"kind: git\nurl: {LINUXKIT}\ncommit: {ZEROS}\nfollow: v1.8.2\nsha256: sha256-{'A' * 43}=\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ccstore.export.archive import image_archive
 from ccstore.export.engine import load
 from ccstore.export.image import Image
 from tests import images
+from tests.conftest import REPOSITORY
 from tests.export.conftest import layout
 
 NAMES = [Reference.parse("guest/kernel:6.1.x"), Reference.parse("localhost:5000/kernel:v1")]
@@ -50,6 +52,28 @@ def test_docker_load_reads_the_archive(archive: Path, docker_host: str, tool: Ca
         check=True,
     )
     assert "from/archive:v1" in said.stdout
+
+
+def test_no_daemon_in_ci_is_a_failure_and_no_skip(tmp_path: Path) -> None:
+    """The fixture itself, in a pytest of its own whose dockerd cannot start."""
+    dockerd = tmp_path / "bin/dockerd"
+    dockerd.parent.mkdir()
+    dockerd.write_text("#!/bin/sh\necho no cgroups here\nexit 1\n")
+    dockerd.chmod(0o755)
+    test = f"{__file__}::{test_an_image_is_loaded_under_its_names.__name__}"
+    pytest_ = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    found = subprocess.run(
+        [*pytest_, "--basetemp", str(tmp_path / "run"), test],
+        cwd=REPOSITORY,
+        env={**os.environ, "PATH": f"{dockerd.parent}:{os.environ['PATH']}", "CCSTORE_REQUIRE_TOOLS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 1
+    reason = "no cgroups here" if os.geteuid() == 0 else "root only"
+    assert reason in found.stdout
+    assert "1 error" in found.stdout.splitlines()[-1]
 
 
 def test_no_daemon(image: Image, tmp_path: Path) -> None:

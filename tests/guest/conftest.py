@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -44,10 +45,10 @@ def kernel(guests: Shell) -> Path:
 def hyperstart(guests: Shell) -> Path:
     """An initramfs with the real agent as PID 1."""
     found = guests.run("realize", "hyperstart-source", status=None)
-    if "[unreachable]" in found.stderr or "[fetch-stalled]" in found.stderr:
+    if refused := re.search(r"^.*\[(?:unreachable|fetch-stalled)\].*$", found.stderr, re.MULTILINE):
         pytest.skip(
-            f"{_GIT} cannot be reached: with a mirror of it, "
-            f"`git config --global url.MIRROR.insteadOf {_GIT}` makes this test run"
+            f"{refused[0].strip()} (with a mirror of {_GIT}, "
+            f"`git config --global url.MIRROR.insteadOf {_GIT}` makes this test run)"
         )
     assert found.returncode == 0, found.stderr
     return Path(guests.run("realize", "hyperstart-initramfs", timeout=900).stdout.strip())

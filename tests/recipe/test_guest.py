@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-import pytest
 import yaml
 from pydantic import BaseModel
 
@@ -23,6 +22,7 @@ from ccstore.recipe.invalid import validate
 from ccstore.recipe.linuxkit import Container
 from ccstore.recipe.schema import json_schema
 from ccstore.recipe.values import Base
+from tests.conftest import must_be_reachable
 from tests.recipe import sample
 from tests.recipe.guest_sample import DIGEST, EVERY_FIELD, GUEST, build_of, write
 from tests.recipe.test_schema import validate as fits_schema
@@ -231,16 +231,12 @@ def git(*arguments: str) -> str:
 
 
 def linuxkit_files(scratch: Path) -> dict[str, str]:
-    """LinuxKit's own descriptions from a copy of its repository; skips where there is none."""
-    folder = os.environ.get("CCSTORE_LINUXKIT")
-    if not folder:
-        mirror = git("ls-remote", "--get-url", LINUXKIT).strip()
-        if mirror == LINUXKIT:
-            pytest.skip(f"no copy of {LINUXKIT}: set CCSTORE_LINUXKIT, or git's insteadOf for a mirror")
-        folder = mirror.removeprefix("file://")
-        if not Path(folder).is_dir():
-            folder = str(scratch / "linuxkit.git")
-            git("clone", "--quiet", "--bare", "--depth", "1", LINUXKIT, folder)
+    """LinuxKit's own descriptions from its repository, a mirror or a copy; skips where none can be reached."""
+    folder = os.environ.get("CCSTORE_LINUXKIT") or str(scratch / "linuxkit")
+    if not os.environ.get("CCSTORE_LINUXKIT"):
+        must_be_reachable(LINUXKIT)
+        git("clone", "--quiet", "--depth", "1", "--filter=blob:none", "--sparse", LINUXKIT, folder)
+        git("-C", folder, "sparse-checkout", "set", "examples")  # their files alone are fetched, and at once
     listed = git("-C", folder, "ls-tree", "--name-only", "HEAD", "linuxkit.yml", "examples/").split()
     return {name: git("-C", folder, "show", f"HEAD:{name}") for name in listed if name.endswith(".yml")}
 
