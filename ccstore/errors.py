@@ -31,6 +31,7 @@ EXIT_STATUS: dict[str, int] = {
     "name-invalid": 2,
     "platform-missing": 2,
     "not-an-image": 2,
+    "not-bootable": 2,
     "runtime-unfit": 2,
     "output-exists": 2,
     "root-unknown": 2,
@@ -57,6 +58,7 @@ EXIT_STATUS: dict[str, int] = {
     "signature-invalid": 4,
     "nar-invalid": 4,
     "image-invalid": 4,
+    "boot-invalid": 4,
     # 5: asked for and not there
     "not-realised": 5,
     "not-found": 5,
@@ -77,9 +79,7 @@ EXIT_STATUS: dict[str, int] = {
     "no-userns": 6,
     "sandbox-failed": 6,
     "tool-missing": 6,
-    # 125: `run` itself failed, not the command in the guest
-    "not-bootable": 125,
-    "boot-invalid": 125,
+    # 125: `run` itself failed, not the command in the guest; `run` shows every other failure so too
     "guest-ended": 125,
     "guest-not-ready": 125,
     "guest-panicked": 125,

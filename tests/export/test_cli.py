@@ -114,9 +114,13 @@ def test_what_is_no_image(project: Shell, tmp_path: Path) -> None:
     done = project.run("export", "text", "--to", "oci", "-o", str(tmp_path / "x"), status=2)
     assert "[not-an-image]" in done.stderr
     assert not (tmp_path / "x").exists()
-    done = project.run("runtime-config", "text", "--for", "kata", status=None)
+    done = project.run("runtime-config", "text", "--for", "kata", status=2)
     assert "[not-bootable]" in done.stderr
     assert done.stdout == ""
+    write(project.project / "broken/boot.json", "{}")
+    write(project.project / "recipes/broken.yml", "kind: path\npath: ../broken\n")
+    done = project.run("runtime-config", "broken", "--for", "kata", status=4)
+    assert "[boot-invalid]" in done.stderr
 
 
 @pytest.fixture
