@@ -45,12 +45,20 @@ ODD = (
     Entry("odd/large", content=bytes(range(256)) * 1000 + bytes(100_000), uid=300_000, gid=4_000_000_000),
     Entry("odd/" + "long" * 60, content=b"long name\n"),
     Entry("odd/not-utf8-\udcff\udc80", content=b"bytes\n"),
+    Entry("odd/secret", content=b"secret\n", mode=0o600),
+    Entry("odd/secret-link", tarfile.SYMTYPE, mode=0o777, link="secret"),
+    Entry("odd/secret-link-again", tarfile.LNKTYPE, mode=0o777, link="odd/secret-link"),
     Entry("odd/su", content=b"#!/bin/sh\nid\n", mode=0o4755),
     Entry("odd/su-again", tarfile.LNKTYPE, mode=0o4755, link="odd/su"),
     Entry("odd/symlink", tarfile.SYMTYPE, mode=0o777, link="../a/target of " + "many " * 30 + "letters"),
     folder("odd/tmp", 0o1777),
     Entry("odd/tmp/su-elsewhere", tarfile.LNKTYPE, mode=0o4755, link="odd/su"),
 )
+
+
+def body_of(entry: Entry) -> Entry:
+    """What an entry of ODD is a name of."""
+    return {each.name: each for each in ODD}[entry.link] if entry.kind == tarfile.LNKTYPE else entry
 
 
 def write_rootfs(to: Path, entries: Iterable[Entry], components: dict[str, int] | None = None) -> Path:

@@ -242,7 +242,7 @@ def write_tar(tree: Tree, path: Path, time: int) -> None:
         for name, node in sorted(tree.root.walk(""), key=lambda each: os.fsencode(each[0])):
             info = _entry(name, node, time)
             first = names.setdefault(id(node), name)
-            if first != name:
+            if first != name and node.kind != SYMLINK:  # an initramfs has no such
                 info.type, info.size, info.linkname = tarfile.LNKTYPE, 0, first
             if info.isreg():
                 with node.body.open() as body:

@@ -1,5 +1,5 @@
-"""Becomes a virtual machine monitor that cannot outlive ccstore. Stand-alone: only the standard library, run as
-`python3 -I -S enter.py FD`, where FD is open on a JSON text (see `Spec`).
+"""Becomes a virtual machine monitor that cannot outlive ccstore. Stand-alone: only the standard library and, for
+archives, the builder `image_tree`; run as `python3 -I -S enter.py FD`, where FD is open on a JSON text (see `Spec`).
 
 The process asks for SIGKILL when its parent dies, and then becomes the program. When the guest gets a container's
 root file system, it first makes one that dies with it: in a mount namespace of its own (and a user namespace, unless
@@ -17,7 +17,7 @@ In `argv`, SHARE stands for `<TOP>/share`. What could not be done is written to 
 """
 
 # pathlib alone would cost more time than all that this script imports
-# ruff: noqa: PTH101, PTH102, PTH103, PTH115, PTH116, PTH123, PTH211
+# ruff: noqa: PTH100, PTH101, PTH102, PTH103, PTH115, PTH116, PTH120, PTH123, PTH211
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import tarfile
     from typing import NoReturn, TypedDict
 
     class Root(TypedDict):
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
 
 
 SHARE = "@share@"
+BUILDERS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "builders")
 TOP = "/sys/fs"  # a folder that every Linux has and no monitor looks into
 CANNOT_ENTER = 125
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
@@ -136,40 +136,15 @@ def complete(place: str) -> None:
 
 
 def unpack(archive: int, place: str) -> None:
-    """Unpacks an archive of ours, in which folders come first and no name leads elsewhere."""
-    import tarfile  # only now: it takes a while
+    """Unpacks an archive of ours; an ordinary user has but one owner to give, and no devices."""
+    from pathlib import Path  # only now, like what needs it: they take a while
 
-    modes: list[tuple[str, int]] = []
-    with tarfile.open(f"/proc/self/fd/{archive}", "r:", encoding="utf-8", errors="surrogateescape") as tar:
-        for entry in tar:
-            path = f"{place}/{entry.name}"
-            unpack_entry(tar, entry, path, place)
-            modes.append((path, -1 if entry.issym() else entry.mode))
-            try:
-                os.lchown(path, entry.uid, entry.gid)
-            except OSError as error:  # an ordinary user has but one to give
-                if error.errno not in (errno.EPERM, errno.EINVAL, errno.ENOENT):
-                    raise
-    for path, mode in reversed(modes):
-        if mode >= 0 and os.path.lexists(path):
-            os.chmod(path, mode)
-
-
-def unpack_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, path: str, place: str) -> None:
-    if entry.isdir():
-        os.makedirs(path, exist_ok=True)
-    elif entry.issym():
-        os.symlink(entry.linkname, path)
-    elif entry.islnk():
-        os.link(f"{place}/{entry.linkname}", path)
-    elif entry.isreg():
-        content = tar.extractfile(entry)
-        assert content is not None
-        with open(path, "wb") as file:
-            while data := content.read(1 << 20):
-                file.write(data)
-    elif entry.isfifo():
-        os.mkfifo(path)
+    if TYPE_CHECKING or __package__:
+        from ccstore.builders import image_tree
+    else:
+        sys.path.append(BUILDERS)
+        import image_tree
+    image_tree.unpack(Path(f"/proc/self/fd/{archive}"), Path(place), ordinary=True)
 
 
 def overlay(lower: str, place: str) -> bool:

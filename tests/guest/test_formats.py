@@ -26,7 +26,7 @@ from ccstore.ports import Tree
 from tests.builders.conftest import Step
 from tests.conftest import REPOSITORY, Shell, clone_store, write
 from tests.formats import BOOTABLE, Images
-from tests.rootfs import ODD, Entry, folder, write_rootfs
+from tests.rootfs import ODD, Entry, body_of, folder, write_rootfs
 
 CMDLINE = "console=ttyS0 panic=-1 reboot=t i8042.noaux=1 no_timer_check"
 KINDS = {
@@ -107,8 +107,8 @@ def boot(tool: Callable[[str], str]) -> Callable[[Path], Run]:
 
 def listed(entry: Entry) -> str:
     """A line of `stat` for an entry of the root; of a folder without its size and links, which formats count anew."""
-    body = {each.name: each for each in ODD}[entry.link] if entry.kind == tarfile.LNKTYPE else entry
-    links = sum(each.name == body.name or each.link == body.name for each in ODD)
+    body = body_of(entry)
+    links = sum(body_of(each) == body for each in ODD) if body.kind != tarfile.SYMTYPE else 1
     size = len(body.link) if body.kind == tarfile.SYMTYPE else len(body.content)
     count = "" if body.kind == tarfile.DIRTYPE else f" {links} {size}"
     device = f"{body.device[0]:x} {body.device[1]:x}"
