@@ -16,6 +16,7 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from ccstore.guest.boot import BootImage
 from ccstore.guest.options import Options
 from ccstore.guest.qemu import Wiring, arguments
 from ccstore.ports import Tree
+from ccstore.recipe.guest import FORMATS
 from tests.builders.conftest import Step
 from tests.conftest import REPOSITORY, Shell, clone_store, write
 from tests.formats import BOOTABLE, Images
@@ -213,24 +215,68 @@ def test_a_vmlinux_out_of_a_bzimage_boots(
 # --- recipes ----------------------------------------------------------------------------------------------------
 
 
-def test_two_stores_give_equal_paths(
-    guest_tools: Tree, session_store: Path, kernel: Path, tool: Callable[[str], str], tmp_path: Path
+@pytest.fixture(scope="module")
+def twins(
+    guest_tools: Tree,
+    session_store: Path,
+    kernel: Path,
+    tool: Callable[[str], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> list[Shell]:
+    """Two projects with the same guest, each with a store of its own."""
+    return [
+        twin(tmp_path_factory.mktemp(name), session_store, kernel, Path(tool("busybox")))
+        for name in ("one", "other")
+    ]
+
+
+def twin(place: Path, session_store: Path, kernel: Path, busybox: Path) -> Shell:
+    project = place / "project"
+    write(project / "recipes/ccstore.yml", "project: formats\n")
+    shutil.copytree(kernel.parent, project / "kernel")
+    write(project / "root/init", INIT).chmod(0o755)
+    (project / "root/bin").mkdir()
+    shutil.copy(busybox, project / "root/bin/busybox")
+    write(project / "recipes/linux.yml", "kind: path\npath: ../kernel\n")
+    write(project / "recipes/root.yml", "kind: path\npath: ../root\n")
+    guest = f"import: [{REPOSITORY / 'recipes/guest-tools.yml'}]\nkind: guest\nkernel: {{image: linux}}\n"
+    guest += "init: [root]\nattributes: [{path: bin/busybox, mode: '4755', gid: 7}]\n"
+    write(project / "recipes/guest.yml", guest)
+    return Shell(project, clone_store(session_store, place / "store"))
+
+
+def test_two_stores_give_equal_paths(twins: list[Shell]) -> None:
+    targets = [f"guest.{format}" for format in FORMATS]
+    one, other = ([each.name for each in shell.realize(*targets)] for shell in twins)
+    assert one == other
+    assert len(set(one)) == len(FORMATS)
+
+
+def test_a_guest_is_exported_as_an_image_with_its_owners_and_modes(
+    twins: list[Shell], tmp_path: Path
 ) -> None:
-    paths = []
-    for name in ("one", "other"):
-        project = tmp_path / name / "project"
-        write(project / "recipes/ccstore.yml", "project: formats\n")
-        shutil.copytree(kernel.parent, project / "kernel")
-        write(project / "root/init", INIT).chmod(0o755)
-        (project / "root/bin").mkdir()
-        shutil.copy(tool("busybox"), project / "root/bin/busybox")
-        write(project / "recipes/linux.yml", "kind: path\npath: ../kernel\n")
-        write(project / "recipes/root.yml", "kind: path\npath: ../root\n")
-        guest = f"import: [{REPOSITORY / 'recipes/guest-tools.yml'}]\nkind: guest\nkernel: {{image: linux}}\n"
-        guest += "init: [root]\nattributes: [{path: bin/busybox, mode: '4755', gid: 7}]\n"
-        write(project / "recipes/guest.yml", guest)
-        shell = Shell(project, clone_store(session_store, tmp_path / name / "store"))
-        made = shell.realize(*(f"guest.{format}" for format in (*BOOTABLE, "tar")))
-        paths.append([each.name for each in made])
-    assert paths[0] == paths[1]
-    assert len(set(paths[0])) == len(BOOTABLE) + 1
+    said = set()
+    for number, shell in enumerate(twins):
+        words = ("guest", "--to", "oci-archive", "--output", str(tmp_path / f"{number}.tar"))
+        said.add(shell.run("export", *words, "--tag", "guests/tiny:v1").stdout)
+    assert (tmp_path / "0.tar").read_bytes() == (tmp_path / "1.tar").read_bytes()
+    with tarfile.open(tmp_path / "0.tar") as archive:
+        [entry] = member(archive, "index.json")["manifests"]
+        assert said == {f"{entry['digest']}\n"}
+        [layer] = member(archive, blob(entry["digest"]))["layers"]
+        packed = archive.extractfile(blob(layer["digest"]))
+        with tarfile.open(fileobj=packed, mode="r:gz") as root:
+            found = {each.name.removeprefix("./"): each for each in root}
+    busybox = found["bin/busybox"]
+    assert (busybox.mode, busybox.uid, busybox.gid, busybox.mtime) == (0o4755, 0, 7, 1)
+    assert found["init"].mode == 0o755
+
+
+def blob(digest: str) -> str:
+    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
+
+
+def member(archive: tarfile.TarFile, name: str) -> Any:
+    file = archive.extractfile(name)
+    assert file is not None
+    return json.loads(file.read())
