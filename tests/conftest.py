@@ -150,7 +150,8 @@ def toolchain_import() -> str:
 @pytest.fixture(scope="session")
 def toolchain(session_store: Path) -> Iterator[Tree]:
     """The realised toolchain, as an executor is given it."""
-    path = Shell(session_store.parent, session_store).path("toolchain")  # CCSTORE_TEST_STORE may hold an older one
+    # asked for by name: the store that CCSTORE_TEST_STORE names may hold older ones too
+    path = Shell(session_store.parent, session_store).path("toolchain")
     with Store.open(session_store) as store:
         [info] = [each for each in store.objects.all() if store.objects.path(each.path) == path]
         yield store.objects.tree(info.path)

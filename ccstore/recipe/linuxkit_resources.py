@@ -155,4 +155,6 @@ class Resources(LinuxKitModel):
     pids: PidsLimit | None = Field(default=None, description="Processes.")
     blockio: BlockIo | None = Field(default=None, description="Disks.")
     hugepage_limits: list[HugepageLimit] = Field(default=[], description="Huge pages.")
-    network: Network | None = Field(default=None, description="Marks on traffic.", json_schema_extra=CGROUP_V1)
+    network: Network | None = Field(
+        default=None, description="Marks on traffic.", json_schema_extra=CGROUP_V1
+    )
