@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -109,6 +111,29 @@ class Transcript:
         return float(found[1])
 
 
+class PowerButton:
+    """The one of a QEMU, pressed over its machine protocol (QEMU, docs/interop/qmp-spec)."""
+
+    def __init__(self) -> None:
+        self._ours, self.theirs = socket.socketpair()
+
+    def arguments(self) -> list[str]:
+        return [
+            "-chardev",
+            f"socket,id=qmp,fd={self.theirs.fileno()}",
+            "-mon",
+            "chardev=qmp,mode=control",
+        ]
+
+    def press(self) -> None:
+        with self._ours, self._ours.makefile("rw") as lines:
+            assert "QMP" in json.loads(lines.readline())
+            for command in ("qmp_capabilities", "system_powerdown"):
+                lines.write(json.dumps({"execute": command}))
+                lines.flush()
+                assert "error" not in json.loads(lines.readline())
+
+
 @dataclass(frozen=True)
 class SmallGuest:
     """What guests are made of and run by."""
@@ -125,14 +150,21 @@ class SmallGuest:
         machine: str = "q35",
         *,
         read: bool = True,
+        press_after: str = "",
         timeout: float = 120,
     ) -> Transcript:
-        """Boots a guest until it ends its machine; `read=False`: nobody reads its console meanwhile."""
+        """Boots a guest until it ends its machine.
+
+        `read=False`: nobody reads its console meanwhile. `press_after`: after a line with these words, somebody
+        presses its power button.
+        """
         write_initramfs(initramfs, self.components, self.image, description)
         command = [self.qemu, "-M", machine, "-accel", "tcg", "-cpu", "max", "-m", "64M", "-no-reboot"]
         command += ["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"]
         command += ["-kernel", str(self.kernel), "-initrd", str(initramfs)]
         command += ["-append", f"{COMMAND_LINE} quiet"]
+        if press_after:
+            return _press(command, press_after, timeout)
         began = time.monotonic()
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
             try:
@@ -144,6 +176,29 @@ class SmallGuest:
                 raise AssertionError(f"the guest did not end:\n{_text(process.communicate()[0])}") from error
         assert process.returncode == 0
         return Transcript(_text(console), time.monotonic() - began)
+
+
+def _press(command: list[str], words: str, timeout: float) -> Transcript:
+    button = PowerButton()
+    began = time.monotonic()
+    with subprocess.Popen(
+        [*command, *button.arguments()],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        pass_fds=(button.theirs.fileno(),),
+    ) as process:
+        button.theirs.close()
+        limit = threading.Timer(timeout, process.kill)
+        limit.start()
+        assert process.stdout
+        console = b""
+        for line in process.stdout:
+            console += line
+            if words.encode() in line:
+                button.press()
+        limit.cancel()
+    assert process.returncode == 0, _text(console)
+    return Transcript(_text(console), time.monotonic() - began)
 
 
 def _text(console: bytes) -> str:

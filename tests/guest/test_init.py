@@ -14,6 +14,7 @@ MICROVM = "microvm,acpi=off"  # with ACPI it has no clock to measure the others 
 GUEST_PIDS = ("mount",)  # namespaces of a container that sees the guest's processes
 ASK = "kill -TERM 1"
 
+LATE = {999: Container("late", "echo onboot: late"), 1000: Container("later", "echo onboot: later")}
 LIFE = Description(
     onboot=(
         Container("first", "echo onboot: first"),
@@ -28,6 +29,7 @@ LIFE = Description(
         Container("once", "echo service: once; exit 1"),
         Container("reader", "echo x 2>/dev/null >/file || echo the root of reader is read-only"),
         Container("writer", "echo x >/file && echo writer wrote: $(ls /file /etc/passwd)", writable=True),
+        Container("bye", "exec sleep 1000"),  # another one beside it is onshutdown
         Container("parent", "(sleep 0.2 &); (sleep 0.3; exit 1) & exit 0", namespaces=GUEST_PIDS),
         Container(
             "prepared",
@@ -44,6 +46,12 @@ LIFE = Description(
             namespaces=("mount", "pid", "network"),
         ),
         Container(
+            "keeper",
+            "(sleep 0.2 &); exec sleep 100",
+            ("bind-ns net /run/ns/keeper",),
+            namespaces=("mount", "network"),
+        ),
+        Container(
             "checker",
             "until [ $(cat /run/flaky | wc -l) -ge 4 ] && [ $(cat /run/failing | wc -l) -ge 4 ]; do sleep 0.1; done;"
             "echo zombies: $(grep -ls '^State:.Z' /proc/[0-9]*/status | wc -l);"
@@ -58,7 +66,8 @@ LIFE = Description(
         Container("bye", "sleep 0.3; echo onshutdown: bye"),
         Container("last", "echo onshutdown: last"),
     ),
-    files={"etc/hostname": b"tested\n"},
+    files={"etc/hostname": b"tested\n"}
+    | {path: content for number, each in LATE.items() for path, content in each.files("onboot", number)},
 )
 
 
@@ -74,6 +83,8 @@ def test_containers_run_in_order(life: Transcript) -> None:
         "onboot: first",
         "init: onboot second",
         "onboot: second",
+        "onboot: late",
+        "onboot: later",
         "init: service flaky",
     ]
     order += ["init: services started", "init: signal 15: powering off", "init: onshutdown bye"]
@@ -168,6 +179,39 @@ def test_what_cannot_be_prepared_says_why(small_guest: SmallGuest, tmp_path: Pat
     said.at("init: odd: cannot mount /run/x: No such device")
     said.at("init: panic: onboot odd failed: exit status 125; powering off")
     assert "never" not in said.console.replace("echo never", "")
+
+
+def test_what_is_too_long_says_so(small_guest: SmallGuest, tmp_path: Path) -> None:
+    many = Container("many", "true", ("mkdir /run/many",) * 70_000)
+    deep = Container("deep", "echo never", (f"cgroup {'/'.join(['a' * 200] * 21)}",), namespaces=GUEST_PIDS)
+    ending = Container("ending", ASK, namespaces=GUEST_PIDS)
+    said = small_guest.run(Description(services=(many, deep, ending)), tmp_path / "initramfs", MICROVM)
+    said.at("init: /containers/services/000-many/run cannot be read: File too large")
+    assert re.search(r"init: deep: cannot make cgroup /sys/fs/cgroup/a+/.*: File name too long", said.console)
+    said.at("init: service deep: exit status 125")
+    assert "never" not in said.console.replace("echo never", "")
+
+
+def test_a_child_that_crashes_is_not_the_machine(small_guest: SmallGuest, tmp_path: Path) -> None:
+    crashing = Container(
+        "crashing",
+        "kill -SEGV $PPID; sleep 100",
+        ("bind-ns net /run/ns/kept", "on-exit poweroff"),
+        namespaces=("mount", "network"),
+    )
+    said = small_guest.run(Description(services=(crashing,)), tmp_path / "initramfs", MICROVM)
+    assert said.at("init: service crashing: killed by signal 11; powering off") < said.at("init: power off")
+
+
+def test_the_power_button(small_guest: SmallGuest, tmp_path: Path) -> None:
+    description = Description(
+        services=(Container("service", "exec sleep 1000"),),
+        onshutdown=(Container("bye", "echo onshutdown: bye"),),
+    )
+    said = small_guest.run(description, tmp_path / "initramfs", press_after="init: services started")
+    order = ["init: power button: powering off", "\nonshutdown: bye", "init: power off"]
+    places = [said.at(each) for each in order]
+    assert places == sorted(places)
 
 
 def test_without_a_runtime(small_guest: SmallGuest, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@
  *
  *   SIGTERM, SIGPWR, SIGUSR1, SIGUSR2   power off (busybox's poweroff and halt send the last two)
  *   SIGINT                              reboot: what the kernel sends for Ctrl-Alt-Del
+ *   SIGIO                               power off, if it was for the power button
  *
  * Called by any other process, as `poweroff`, `halt` or `reboot`, it asks PID 1 for that.
  */
@@ -24,7 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const int signals[] = { SIGCHLD, SIGTERM, SIGINT, SIGPWR, SIGUSR1, SIGUSR2, SIGHUP };
+static const int signals[] = { SIGCHLD, SIGTERM, SIGINT, SIGPWR, SIGUSR1, SIGUSR2, SIGHUP, SIGIO };
 
 /* A service that lived shorter than STEADY is restarted after a delay that doubles each time. */
 static const double STEADY = 10, FIRST_DELAY = 0.25, LONGEST_DELAY = 30, FOREVER = 1e9;
@@ -58,16 +59,35 @@ static void crashed(int signal)
 	_exit(1);
 }
 
-static void set_up_signals(void)
+static void handle_crashes(void (*handler)(int signal))
 {
 	static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
-	struct sigaction action = { .sa_handler = crashed, .sa_flags = SA_RESETHAND };
+	struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESETHAND };
+
+	for (size_t i = 0; i < ARRAY_SIZE(fatal); i++)
+		sigaction(fatal[i], &action, NULL);
+}
+
+static void set_up_signals(void)
+{
 	sigset_t set = signal_set();
 
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	for (size_t i = 0; i < ARRAY_SIZE(fatal); i++)
-		sigaction(fatal[i], &action, NULL);
+	handle_crashes(crashed);
 	reboot(RB_DISABLE_CAD);
+}
+
+pid_t fork_child(void)
+{
+	sigset_t none;
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	handle_crashes(SIG_DFL); /* its crash is not the machine's */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	return 0;
 }
 
 static bool wants_restart(const struct container *service)
@@ -136,10 +156,22 @@ static void reap_all(void)
 		reap(pid, status);
 }
 
+static void note_button(void)
+{
+	if (!power_button_pressed())
+		return;
+	request = REQUEST_POWEROFF;
+	say("power button: powering off");
+}
+
 static void note_request(int signal)
 {
 	if (signal == SIGCHLD || signal == SIGHUP || request)
 		return;
+	if (signal == SIGIO) {
+		note_button();
+		return;
+	}
 	request = signal == SIGINT ? REQUEST_REBOOT : REQUEST_POWEROFF;
 	say("signal %d: %s", signal, request == REQUEST_REBOOT ? "rebooting" : "powering off");
 }
@@ -277,6 +309,7 @@ int main(int argc, char **argv)
 	open_console(); /* now the one in devtmpfs */
 	set_host_name();
 	raise_loopback();
+	watch_power_button();
 	load_runtime();
 	onboot = read_section("onboot");
 	services = read_section("services");

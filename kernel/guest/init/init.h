@@ -1,12 +1,15 @@
 /*
  * PID 1 of the guest. What the files have in common.
  *
- *   init.c        signals, the order of things, services and their restarts
- *   log.c         lines on the console
- *   mounts.c      the file systems that a guest begins with
- *   container.c   one container: its `run` file, what it needs before it starts, crun
- *   runtime.c     crun, kept ready
- *   shutdown.c    the way out
+ *   init.c          signals, the order of things, services and their restarts
+ *   log.c           lines on the console
+ *   mounts.c        the file systems that a guest begins with
+ *   description.c   what is said of the containers
+ *   prepare.c       what a container needs before it starts
+ *   container.c     one container, run by crun
+ *   runtime.c       crun, kept ready
+ *   power_button.c  ACPI's
+ *   shutdown.c      the way out
  */
 #ifndef INIT_H
 #define INIT_H
@@ -27,9 +30,10 @@ struct setting {
 };
 
 struct container {
-	char *section; /* onboot, services, onshutdown */
+	const char *section; /* onboot, services, onshutdown */
 	char *name;
-	char *folder;  /* with config.json and run */
+	char *id;            /* crun's: <section>-<name> */
+	char *folder;        /* with config.json and run */
 	struct setting *settings;
 	size_t setting_count;
 	enum on_exit on_exit;
@@ -58,8 +62,17 @@ bool mount_with_options(const char *type, const char *source, const char *target
 void mount_file_systems(void);
 void make_root_movable(void);
 
-/* container.c */
+/* description.c */
 struct section read_section(const char *name);
+char *text_of(const char *format, ...) __attribute__((format(printf, 1, 2)));
+char *read_text(const char *path);
+
+/* prepare.c */
+bool prepare(const struct container *container);
+bool keeps_namespaces(const struct container *container);
+bool bind_namespaces(const struct container *container, pid_t pid);
+
+/* container.c */
 bool start_container(struct container *container);
 const char *describe_status(int status);
 
@@ -67,7 +80,12 @@ const char *describe_status(int status);
 void load_runtime(void);
 void exec_runtime(char *const argv[]);
 
+/* power_button.c */
+void watch_power_button(void);
+bool power_button_pressed(void);
+
 /* init.c */
+pid_t fork_child(void); /* a child to which signals are what they are to any process */
 void wait_until(double deadline); /* reaps, notes requests; returns at the first signal or at the deadline */
 enum request requested(void);
 

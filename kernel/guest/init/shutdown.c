@@ -91,7 +91,7 @@ static void write_out(void)
 
 	if (pipe2(ready, O_CLOEXEC))
 		return;
-	writer = fork();
+	writer = fork_child();
 	if (!writer) {
 		close(ready[0]);
 		sync();
