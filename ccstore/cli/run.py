@@ -176,4 +176,4 @@ def run_command(target: str, targets: Targets, argv: tuple[str, ...], values: Ma
                 machine, wanted, hostname=name[:63], network=network, ready_timeout=limit
             )
 
-        return asked.work(root, Streams(screen=2 if values["verbose"] else None), work)
+        return asked.work(root, Streams(screen=2 if values["verbose"] else None, dispensable=True), work)

@@ -53,9 +53,27 @@ def start(program: Program, keep: Sequence[int], stdio: tuple[int, int]) -> subp
     """
     kept = [*program.keep, *keep]
     status, report = os.pipe()
+    with os.fdopen(status, "rb") as file:
+        process = _entering(program, kept, report, stdio)
+        try:
+            refusal = file.read()
+        except BaseException:  # an interrupt: nobody else knows it yet
+            process.kill()
+            process.wait()
+            raise
+    if refusal:
+        process.wait()
+        raise _refused(json.loads(refusal), program)
+    return process
+
+
+def _entering(
+    program: Program, kept: list[int], report: int, stdio: tuple[int, int]
+) -> subprocess.Popen[bytes]:
+    """A process of `enter`; `report` is closed here, so that it ends when that became the program."""
     try:
         with memory_file(json.dumps(_spec(program, report, kept))) as source:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable or "/usr/bin/python3", "-I", "-S", str(ENTER), str(source)],
                 stdin=stdio[0],
                 stdout=stdio[0],
@@ -65,12 +83,6 @@ def start(program: Program, keep: Sequence[int], stdio: tuple[int, int]) -> subp
             )
     finally:
         os.close(report)
-    with os.fdopen(status, "rb") as file:
-        refusal = file.read()
-    if refusal:
-        process.wait()
-        raise _refused(json.loads(refusal), program)
-    return process
 
 
 def _archives(program: Program) -> tuple[int, ...]:

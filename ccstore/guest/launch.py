@@ -110,8 +110,10 @@ class Guest:
         return self._process.wait()
 
     def hang_up(self) -> None:
-        """No other monitor will be started: what is read here comes to its end."""
+        """No other monitor will be started: what is read here comes to its end, even if one still runs."""
         for channel in (self._console, *self.channels):
+            with contextlib.suppress(OSError):  # it was hung up before
+                channel.theirs.shutdown(socket.SHUT_RDWR)
             channel.theirs.close()
 
     def said(self) -> tuple[str, ...]:

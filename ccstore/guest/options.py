@@ -66,23 +66,25 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A raw disk image of this host as a block device of the guest.
+    """A raw disk image of this host, or a block `device`, as a block device of the guest.
 
     Its format is never guessed: a guest could write the header of another one, which names files of this host.
     """
 
     file: Path
     read_only: bool = False
+    device: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Volume:
         """`FILE[:ro]`. Raises `file-missing`."""
         plain, read_only = _without_ro(text)
         path = Path(plain).absolute()
-        if not path.is_file() and not path.is_block_device():
+        device = path.is_block_device()
+        if not device and not path.is_file():
             message = f"there is no file {path} to attach"
             raise CcError("file-missing", message, hint="--volume wants FILE[:ro], a raw disk image")
-        return cls(path, read_only)
+        return cls(path, read_only, device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,9 +126,9 @@ def _root_disk(disk: Disk, name: str, options: Options) -> Iterator[str]:
 
 def _volume(volume: Volume, name: str, bus: str) -> Iterator[str]:
     mode = "on" if volume.read_only else "off"
-    file = f"driver=file,filename={quoted(volume.file)}"
-    parts = ",".join(f"file.{part}" for part in file.split(",", 1))
-    yield from ("-blockdev", f"driver=raw,node-name={name},read-only={mode},{parts}")
+    driver = "host_device" if volume.device else "file"
+    file = f"file.driver={driver},file.filename={quoted(volume.file)}"
+    yield from ("-blockdev", f"driver=raw,node-name={name},read-only={mode},{file}")
     yield from ("-device", f"virtio-blk-{bus},drive={name}")
 
 

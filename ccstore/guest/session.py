@@ -16,7 +16,7 @@ from ccstore.guest.child import FILE_SERVER, SHARE, ContainerRoot, Program, memo
 from ccstore.guest.launch import Guest
 from ccstore.guest.options import Options, Share
 from ccstore.guest.programs import Qemu
-from ccstore.guest.qemu import SHARE_IMAGE, SHARE_ROOTFS, SHARE_TAG, Wiring, arguments
+from ccstore.guest.qemu import SHARE_IMAGE, SHARE_ROOTFS, SHARE_TAG, Wiring, arguments, quoted
 from ccstore.guest.watch import Streams, Watch
 
 Note = Callable[[str], None]
@@ -39,16 +39,19 @@ class Session:
     def pasted(self, root: ContainerRoot | None = None) -> list[str]:
         """A command line for a person's shell: monitor at Ctrl-A c, the agent's channels in the current folder."""
         sockets = tuple(
-            f"socket,path={self.image.name}.channel{number},server=on,wait=off" for number in (0, 1)
+            f"socket,path={quoted(self.image.name)}.channel{number},server=on,wait=off" for number in (0, 1)
         )
         folder = None if root is None else root.folder
         share = None if folder is None else Share(folder.parent, SHARE_TAG, read_only=True)
         channels = None if root is None else (sockets[0], sockets[1])
         servers = tuple(
-            f"socket,path={share.tag}.virtiofs" for share in self.options.shares if self.options.virtiofs
+            f"socket,path={quoted(share.tag)}.virtiofs"
+            for share in self.options.shares
+            if self.options.virtiofs
         )
         words = self.command(Wiring(channels, share, servers, monitor=True))
-        return [*(f"{name}={value}" for name, value in self.qemu.env.items()), *words]
+        variables = [f"{name}={value}" for name, value in self.qemu.env.items()]
+        return ["env", *variables, *words] if variables else words
 
     def console(self, streams: Streams) -> None:
         """Boots with the console on `streams` until the guest ended, or the user left it.

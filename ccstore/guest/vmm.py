@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 from ccstore.errors import CcError
 from ccstore.guest.boot import BootImage
 from ccstore.guest.options import Options, Volume
-from ccstore.guest.qemu import MIB, console_device, quoted
+from ccstore.guest.qemu import MIB, console_device
 
 FIRECRACKER, CLOUD_HYPERVISOR = "firecracker", "cloud-hypervisor"
 HOMES = {
@@ -68,13 +69,25 @@ def cloud_hypervisor_arguments(image: BootImage, options: Options) -> list[str]:
     command += ["--serial", "off" if virtual else "tty", "--console", "tty" if virtual else "off"]
     volumes = list(options.volumes)
     if image.disk is not None and image.disk.device == "pmem":
-        command += ["--pmem", f"file={quoted(image.disk.file)},discard_writes=on"]
+        command += ["--pmem", f"file={_quoted(image, image.disk.file)},discard_writes=on"]
     elif image.disk is not None:
         volumes.insert(0, Volume(image.disk.file, read_only=True))
     if volumes:
         command.append("--disk")
-        command += [f"path={each.file},readonly={'on' if each.read_only else 'off'}" for each in volumes]
+        command += [
+            f"path={_quoted(image, each.file)},readonly={'on' if each.read_only else 'off'}"
+            for each in volumes
+        ]
     return command
+
+
+def _quoted(image: BootImage, path: Path) -> str:
+    """A path inside one of cloud-hypervisor's comma-separated options; it knows no way to write a quotation mark."""
+    text = str(path)
+    if '"' in text:
+        hint = "rename the file, or use --vmm qemu"
+        raise _unfit(CLOUD_HYPERVISOR, image, f"it cannot take the path {text}", hint)
+    return f'"{text}"' if "," in text else text
 
 
 def _cmdline(image: BootImage, options: Options) -> str:

@@ -19,7 +19,7 @@ from ccstore.guest.child import Program
 from ccstore.guest.console import Tail
 from ccstore.guest.launch import Guest, exit_text
 
-Why = Literal["ended", "timeout", "panicked", "left"]
+Why = Literal["ended", "timeout", "panicked", "left", "failed"]
 LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh have it
 CHUNK = 4096  # a pipe that poll calls writable takes as much without blocking
 SETTLE_SECONDS = 2.0
@@ -28,11 +28,13 @@ PANIC_SECONDS = 10.0  # for the rest of a panic's report, and the reboot that ma
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Where the console leads: descriptors, or None for nowhere. `escape`: Ctrl-] on the keyboard leaves."""
+    """Where the console leads: descriptors, or None for nowhere. `escape`: Ctrl-] on the keyboard leaves;
+    `dispensable`: the guest goes on when its screen fails."""
 
     keyboard: int | None = None
     screen: int | None = None
     escape: bool = False
+    dispensable: bool = False
 
 
 class Watch:
@@ -51,6 +53,8 @@ class Watch:
         self.status = 0
         self.monitor_said: tuple[str, ...] = ()
         self._guest, self._streams, self._fallback, self._note = guest, streams, fallback, note
+        self._screen = streams.screen
+        self._failure: Exception | None = None
         self._timeout = timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._to_screen = self._to_guest = b""
@@ -61,25 +65,33 @@ class Watch:
         guest.console.setblocking(False)
 
     def run(self) -> Why:
-        """Returns when the guest ended, or must be ended by the caller."""
-        while self.why is None:
-            ready = self._wait()
-            if self._guest.errors in ready and self._guest.read_errors(b"KVM internal error"):
-                self._guest.kill()  # QEMU would hold the guest there for a debugger
-            self._move(ready)
-            if self._guest.pidfd in ready:
-                self._ended()
-            elif self.tail.halted:
-                self.why = "ended"
-                self._flush()
-            elif self._wake in ready:
-                self.why = "left"
-            elif self._deadline is not None and time.monotonic() >= self._deadline:
-                self.why = "panicked" if self.tail.panic is not None else "timeout"
-        self._guest.hang_up()
-        self.monitor_said = self._guest.said()
-        self._over.set()
-        return self.why
+        """Returns when the guest ended, or must be ended by the caller. What failed here, `check` raises."""
+        try:
+            while self.why is None:
+                self._turn(self._wait())
+            return self.why
+        except Exception as error:
+            self._failure, self.why = error, "failed"
+            return self.why
+        finally:
+            self.why = self.why or "left"
+            self._guest.hang_up()
+            self.monitor_said = self._guest.said()
+            self._over.set()
+
+    def _turn(self, ready: set[int]) -> None:
+        if self._guest.errors in ready and self._guest.read_errors(b"KVM internal error"):
+            self._guest.kill()  # QEMU would hold the guest there for a debugger
+        self._move(ready)
+        if self._guest.pidfd in ready:
+            self._ended()
+        elif self.tail.halted:
+            self.why = "ended"
+            self._flush()
+        elif self._wake in ready:
+            self.why = "left"
+        elif self._deadline is not None and time.monotonic() >= self._deadline:
+            self.why = "panicked" if self.tail.panic is not None else "timeout"
 
     def leave(self) -> None:
         """Makes `run` return, from whatever thread."""
@@ -97,8 +109,8 @@ class Watch:
         console = self._guest.console.fileno()
         events = 0 if self._to_screen or not self._console_open else select.POLLIN
         wanted[console] = events | (select.POLLOUT if self._to_guest else 0)
-        if self._to_screen and self._streams.screen is not None:
-            wanted[self._streams.screen] = select.POLLOUT
+        if self._to_screen and self._screen is not None:
+            wanted[self._screen] = select.POLLOUT
         if self._keyboard_open and not self._to_guest and self._streams.keyboard is not None:
             wanted[self._streams.keyboard] = select.POLLIN
         for descriptor, events in wanted.items():
@@ -108,16 +120,24 @@ class Watch:
         return {descriptor for descriptor, _ in poll.poll(None if left is None else left * 1000 + 1)}
 
     def _move(self, ready: set[int]) -> None:
-        if self._streams.screen in ready and self._to_screen:
-            assert self._streams.screen is not None
-            done = os.write(self._streams.screen, self._to_screen[:CHUNK])
-            self._to_screen = self._to_screen[done:]
+        if self._screen in ready and self._to_screen:
+            self._show()
         if self._guest.console.fileno() in ready:
             self._send()
             if not self._to_screen:
                 self._receive()
         if self._streams.keyboard in ready and not self._to_guest:
             self._type()
+
+    def _show(self) -> None:
+        assert self._screen is not None
+        try:
+            done = os.write(self._screen, self._to_screen[:CHUNK])
+        except OSError:
+            self._screen, done = None, len(self._to_screen)
+            if not self._streams.dispensable:
+                raise
+        self._to_screen = self._to_screen[done:]
 
     def _send(self) -> None:
         if self._to_guest:
@@ -141,7 +161,7 @@ class Watch:
             limit = 0.0 if self.tail.hangs else PANIC_SECONDS
             soon = time.monotonic() + limit
             self._deadline = soon if self._deadline is None else min(self._deadline, soon)
-        if self._streams.screen is not None:
+        if self._screen is not None:
             self._to_screen += data
         return True
 
@@ -175,20 +195,21 @@ class Watch:
         """The rest of the output; a reader that does not take it in time is not waited for."""
         end = time.monotonic() + PANIC_SECONDS if self._timeout is None else self._deadline
         poll = select.poll()
-        if self._streams.screen is not None:
-            poll.register(self._streams.screen, select.POLLOUT)
-        while self._to_screen and self._streams.screen is not None:
+        if self._screen is not None:
+            poll.register(self._screen, select.POLLOUT)
+        while self._to_screen and self._screen is not None:
             left = max(0.0, (end or 0.0) - time.monotonic())
             if not poll.poll(left * 1000):
                 return
-            done = os.write(self._streams.screen, self._to_screen[:CHUNK])
-            self._to_screen = self._to_screen[done:]
+            self._show()
 
     def close(self) -> None:
         os.close(self._wake)
 
     def check(self, name: str) -> None:
         """After `run`: raises for every end but a power-off and leaving it."""
+        if self._failure is not None:
+            raise self._failure
         lines = self.tail.lines()
         if self.why == "panicked":
             message = f"the kernel of {name} panicked: {self.tail.panic}"
