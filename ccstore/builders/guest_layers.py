@@ -3,42 +3,37 @@
 Every blob is checked against its digest, every layer against the `diff_id` of the image's configuration. A layer's
 archive is decompressed to one file, and the tree remembers where in it the bytes of its files are. Whiteouts take
 away what lower layers have (`.wh.NAME`, and `.wh..wh..opq` for all of a folder), whatever their place in the layer.
-Names and links that lead out of the image are refused; links on the way to a name are followed inside of it.
+Names and links that lead out of the image are refused; links on the way to a name are followed inside of it. What an
+image may take of memory and disk is bounded (`guest_blobs.Budget`), whatever its headers say.
 
 Source: OCI image specification 1.1 (image layout, layer filesystem changeset, image configuration). Stdlib only;
-runs inside the sandbox, with its gzip module and the tools' zstd.
+runs inside the sandbox.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import json
-import re
-import shutil
-import subprocess
+import io
+import os
 import tarfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING or __package__:
+    from ccstore.builders import guest_blobs as blobs
     from ccstore.builders import guest_tree
 else:
+    import guest_blobs as blobs
     import guest_tree
 
+ImageWrong = blobs.ImageWrong
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 XATTR = "SCHILY.xattr."
-MAX_LAYER = 16 << 30  # bytes, decompressed
-MAX_ENTRIES = 1_000_000
-MAX_JSON = 4 << 20
-CHUNK = 1 << 20
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_INDEXES = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
+MAX_LAYERS = 500  # overlayfs has no more
+MAX_HEADER = 128 << 10  # bytes of one entry: the largest extended attribute has 64 KiB
+MAX_NAME, MAX_PATH = 255, 4096  # bytes, as in Linux
+MAX_DEVICE = (1 << 12, 1 << 20)
+MAX_ID = 2**32 - 2  # of users and groups; the next one means none
 _CONFIG = {"Entrypoint": list, "Cmd": list, "Env": list, "WorkingDir": str, "User": str, "Labels": dict}
 _KINDS = {
     tarfile.REGTYPE: guest_tree.FILE,
@@ -50,14 +45,6 @@ _KINDS = {
     tarfile.BLKTYPE: guest_tree.BLOCK,
     tarfile.FIFOTYPE: guest_tree.FIFO,
 }
-
-
-class ImageWrong(Exception):  # noqa: N818 (it says of an image what is so)
-    """The image is not what it says, or not safe; `code` is the error's."""
-
-    def __init__(self, code: str, message: str) -> None:
-        self.code, self.message = code, message
-        super().__init__(message)
 
 
 @dataclass
@@ -72,153 +59,103 @@ def is_layout(folder: Path) -> bool:
     return (folder / "oci-layout").is_file() and (folder / "index.json").is_file()
 
 
-def read_image(layout: Path, scratch: Path) -> Image:
+def read_image(layout: Path, scratch: Path, budget: blobs.Budget | None = None) -> Image:
     """The image in an OCI layout with one image; `scratch` is a folder for its layers. Raises ImageWrong."""
+    budget = budget or blobs.Budget()
     manifest = _manifest(layout)
-    config = _json(_blob(layout, manifest.get("config"), MAX_JSON))
+    config = blobs.read_json(blobs.find(layout, manifest.get("config"), blobs.MAX_JSON))
     rootfs, layers = config.get("rootfs"), manifest.get("layers")
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(layers, list) or not isinstance(diff_ids, list) or len(layers) != len(diff_ids):
-        _corrupt("the manifest's layers and the configuration's are not as many")
+        blobs.corrupt("the manifest's layers and the configuration's are not as many")
+    if len(layers) > MAX_LAYERS:
+        raise ImageWrong("archive-refused", f"the image has {len(layers)} layers, {MAX_LAYERS} are allowed")
     image = Image(config=_checked(config.get("config") or {}))
     for number, (layer, diff_id) in enumerate(zip(layers, diff_ids, strict=True)):
-        blob = _blob(layout, layer, MAX_LAYER)
+        blob, label = blobs.find(layout, layer, blobs.MAX_BLOB), f"layer {number + 1} of {len(layers)}"
         archive = scratch / f"{number:03}.tar"
-        _decompress(blob, archive, f"layer {number + 1} of {len(layers)}", diff_id)
-        _Layer(image.tree, archive, f"layer {number + 1} of {len(layers)}").apply()
+        blobs.Layer(blob, archive, label, budget).decompress(diff_id)
+        _Layer(image.tree, archive, label, budget).apply()
     return image
 
 
 def _checked(config: Any) -> dict[str, Any]:
     """What a container takes from an image's configuration, if it is what the specification says."""
     if not isinstance(config, dict):
-        _corrupt("its configuration is no mapping")
+        blobs.corrupt("its configuration is no mapping")
     for key, kind in _CONFIG.items():
         value = config.get(key)
         words = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         if value is not None and not (
             isinstance(value, kind) and all(isinstance(each, str) for each in words)
         ):
-            _corrupt(f"{key} of its configuration is {value!r:.100}")
+            blobs.corrupt(f"{key} of its configuration is {value!r:.100}")
     return {key: config[key] for key in _CONFIG if config.get(key)}
 
 
-def _corrupt(message: str) -> NoReturn:
-    raise ImageWrong("image-corrupt", f"the image is corrupt: {message}")
-
-
 def _manifest(layout: Path) -> dict[str, Any]:
-    value = _json(layout / "index.json")
+    value = blobs.read_json(layout / "index.json")
     while "manifests" in value:  # an index may lead to an index
-        found = [each for each in value["manifests"] if _fits(each)]
+        entries = value["manifests"]
+        if not isinstance(entries, list):
+            blobs.corrupt("its index has no list of manifests")
+        found = [each for each in entries if _fits(each)]
         if len(found) != 1:
-            _corrupt(f"its index has {len(found)} images for linux/amd64, one is wanted")
-        value = _json(_blob(layout, found[0], MAX_JSON))
+            blobs.corrupt(f"its index has {len(found)} images for linux/amd64, one is wanted")
+        value = blobs.read_json(blobs.find(layout, found[0], blobs.MAX_JSON))
     return value
 
 
 def _fits(descriptor: Any) -> bool:
     if not isinstance(descriptor, dict):
-        _corrupt("an entry of its index is no descriptor")
+        blobs.corrupt("an entry of its index is no descriptor")
     platform = descriptor.get("platform") or {}
+    if not isinstance(platform, dict):
+        blobs.corrupt(f"an entry of its index has the platform {platform!r:.100}")
     return (platform.get("os", "linux"), platform.get("architecture", "amd64")) == ("linux", "amd64")
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MAX_JSON:
-        _corrupt(f"{path.name} is larger than {MAX_JSON} bytes")
-    try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ImageWrong("image-corrupt", f"the image is corrupt: {path.name} is no JSON: {error}") from error
-    if not isinstance(value, dict):
-        _corrupt(f"{path.name} is no mapping")
-    return value
+class _Headers(io.FileIO):
+    """An archive of which only headers are read: tarfile itself takes any number of bytes for one."""
 
+    def __init__(self, archive: Path, label: str, budget: blobs.Budget) -> None:
+        super().__init__(archive)
+        self._label, self._budget = label, budget
+        self.left = MAX_HEADER
 
-def _blob(layout: Path, descriptor: Any, most: int) -> Path:
-    """The blob of a descriptor, its size and digest checked."""
-    digest = descriptor.get("digest") if isinstance(descriptor, dict) else None
-    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        _corrupt(f"{digest!r} is no digest")
-    path = layout / "blobs" / "sha256" / digest.removeprefix("sha256:")
-    if not path.is_file():
-        _corrupt(f"the blob {digest} is missing")
-    size = path.stat().st_size
-    if size > most or size != descriptor.get("size", size):
-        _corrupt(f"the blob {digest} has {size} bytes, {descriptor.get('size')} are wanted")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if f"sha256:{found}" != digest:
-        _corrupt(f"the blob {digest} has the digest sha256:{found}")
-    return path
-
-
-def _decompress(blob: Path, archive: Path, label: str, diff_id: object) -> None:
-    with blob.open("rb") as file:
-        magic = file.read(4)
-    try:
-        if magic[:2] == b"\x1f\x8b":
-            with gzip.open(blob) as source:
-                digest = _copy(source, archive, label)
-        elif magic == b"\x28\xb5\x2f\xfd":
-            digest = _unzstd(blob, archive, label)
-        else:
-            with blob.open("rb") as source:
-                digest = _copy(source, archive, label)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ImageWrong("image-corrupt", f"the image is corrupt: {label}: {error}") from error
-    if digest != diff_id:
-        _corrupt(f"{label} has the content {digest}, the image's configuration wants {diff_id}")
-
-
-def _copy(source: Any, archive: Path, label: str) -> str:
-    """Copies what can be read from `source`; its digest."""
-    digest = hashlib.sha256()
-    total = 0
-    with archive.open("wb") as sink:
-        while chunk := source.read(CHUNK):
-            total += len(chunk)
-            if total > MAX_LAYER:
-                raise ImageWrong("archive-refused", f"{label} has more than {MAX_LAYER} bytes")
-            digest.update(chunk)
-            sink.write(chunk)
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _unzstd(blob: Path, archive: Path, label: str) -> str:
-    argv = [shutil.which("zstd") or "/usr/bin/zstd", "-dcq", "--", str(blob)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        digest = _copy(process.stdout, archive, label)
-    if process.returncode:
-        _corrupt(f"{label}: zstd failed with exit status {process.returncode}")
-    return digest
+    def read(self, size: int | None = -1) -> bytes:
+        wanted = MAX_HEADER + 1 if size is None or size < 0 else size
+        if wanted > self.left:
+            raise ImageWrong(
+                "archive-refused", f"{self._label} is refused: a header has more than {MAX_HEADER} bytes"
+            )
+        self.left -= wanted
+        self._budget.take(self._label, headers=wanted)
+        return super().read(wanted)
 
 
 class _Layer:
     """One layer on its way into the tree."""
 
-    def __init__(self, tree: guest_tree.Tree, archive: Path, label: str) -> None:
-        self._tree, self._archive, self._label = tree, archive, label
+    def __init__(self, tree: guest_tree.Tree, archive: Path, label: str, budget: blobs.Budget) -> None:
+        self._tree, self._archive, self._label, self._budget = tree, archive, label, budget
+        self._size = archive.stat().st_size
 
     def apply(self) -> None:
         try:
             entries = self._entries()
             for path, _ in entries:
                 self._whiteout(path)
-            self._tell_of_attributes([info for _, info in entries])
             for path, info in entries:
                 if not path.rpartition("/")[2].startswith(WHITEOUT):
                     self._add(path, info)
-        except tarfile.TarError as error:
-            _corrupt(f"{self._label} is no tar archive: {error}")
+        except (tarfile.TarError, RecursionError) as error:  # a header of a header of a header
+            blobs.corrupt(f"{self._label} is no tar archive: {error}")
         except guest_tree.TreeWrong as error:
             raise ImageWrong("archive-refused", f"{self._label} is refused: {error}") from error
 
-    def _tell_of_attributes(self, entries: list[tarfile.TarInfo]) -> None:
+    def _tell_of_attributes(self, names: list[str]) -> None:
         """No image format of ours has extended attributes, such as the capabilities of a file."""
-        names = [each.name for each in entries if any(key.startswith(XATTR) for key in each.pax_headers)]
         if names:
             print(f"{self._label}: extended attributes of {len(names)} files are left out: {names[0]!a}…")
 
@@ -227,25 +164,56 @@ class _Layer:
         raise ImageWrong("archive-refused", f"{self._label} is refused: {shown[:200]} {reason}")
 
     def _entries(self) -> list[tuple[str, tarfile.TarInfo]]:
-        found = []
-        with tarfile.open(self._archive, "r:", encoding="utf-8", errors="surrogateescape") as tar:
+        found, attributes = [], []
+        with (
+            _Headers(self._archive, self._label, self._budget) as headers,
+            tarfile.open(fileobj=headers, mode="r:", encoding="utf-8", errors="surrogateescape") as tar,
+        ):
             for info in tar:
+                headers.left = MAX_HEADER
+                self._budget.take(self._label, entries=1)
+                self._check_numbers(info)
+                if any(key.startswith(XATTR) for key in info.pax_headers):
+                    attributes.append(info.name)
+                info.pax_headers = {}  # each has a copy of what holds for all
                 found.append((self._path(info.name), info))
-                if len(found) > MAX_ENTRIES:
-                    self._refuse(info.name, f"is one too many: {MAX_ENTRIES} entries are allowed")
             end = tar.offset
+        self._tell_of_attributes(attributes)
+        self._check_end(end)
+        return found
+
+    def _check_end(self, end: int) -> None:
         with self._archive.open("rb") as file:  # tarfile takes a broken header for the end
             file.seek(end)
-            while chunk := file.read(CHUNK):
+            while chunk := file.read(blobs.CHUNK):
                 if chunk.strip(b"\0"):
-                    _corrupt(f"{self._label} has a broken header at {end}")
-        return found
+                    blobs.corrupt(f"{self._label} has a broken header at {end}")
+
+    def _check_numbers(self, info: tarfile.TarInfo) -> None:
+        """Tar's extensions have room for any number, also below zero."""
+        numbers = {
+            "size": (info.size, self._size),
+            "uid": (info.uid, MAX_ID),
+            "gid": (info.gid, MAX_ID),
+            "major number": (info.devmajor, MAX_DEVICE[0] - 1),
+            "minor number": (info.devminor, MAX_DEVICE[1] - 1),
+        }
+        for name, (number, most) in numbers.items():
+            if not 0 <= number <= most:
+                blobs.corrupt(f"{self._label} has {ascii(info.name)[:200]} with the {name} {number}")
 
     def _path(self, name: str) -> str:
         parts = guest_tree.parts_of(name)
         if ".." in parts:
             self._refuse(name, "has '..' in its name")
+        self._check_lengths(name, name)
         return "/".join(parts)
+
+    def _check_lengths(self, name: str, path: str) -> None:
+        """A path that Linux can hold."""
+        raw = os.fsencode(path)
+        if b"\0" in raw or len(raw) >= MAX_PATH or max(map(len, raw.split(b"/"))) > MAX_NAME:
+            self._refuse(name, "has a path that is too long, or with a zero in it")
 
     def _whiteout(self, path: str) -> None:
         folder, _, name = path.rpartition("/")
@@ -254,7 +222,12 @@ class _Layer:
             if there is not None:
                 there.children.clear()
         elif name.startswith(WHITEOUT) and not name.startswith(WHITEOUT * 2):  # others are aufs' own
-            self._tree.remove(f"{folder}/{name.removeprefix(WHITEOUT)}")
+            gone = name.removeprefix(WHITEOUT)
+            if gone in ("", ".", ".."):
+                blobs.corrupt(
+                    f"{self._label} has the whiteout {ascii(path)[1:-1][:200]}, which names nothing"
+                )
+            self._tree.remove(f"{folder}/{gone}")
 
     def _add(self, path: str, info: tarfile.TarInfo) -> None:
         if not path:
@@ -273,8 +246,8 @@ class _Layer:
             node.target = info.linkname
         elif node.kind == guest_tree.FILE:
             node.body = guest_tree.Body(info.size, self._archive, info.offset_data)
-            if info.offset_data + info.size > self._archive.stat().st_size:
-                _corrupt(f"{self._label} ends in the middle of {path}")
+            if info.offset_data + info.size > self._size:
+                blobs.corrupt(f"{self._label} ends in the middle of {path}")
         elif node.kind in (guest_tree.CHARACTER, guest_tree.BLOCK):
             node.device = (info.devmajor, info.devminor)
         self._put(path, node)
@@ -299,6 +272,7 @@ class _Layer:
         """An absolute target means the image's own root; a relative one may not climb above that."""
         if not target:
             self._refuse(path, "is a symbolic link to nothing")
+        self._check_lengths(path, target)
         depth = 0 if target.startswith("/") else path.count("/")
         for part in guest_tree.parts_of(target):
             depth += -1 if part == ".." else 1

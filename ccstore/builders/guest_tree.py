@@ -21,6 +21,7 @@ DIRECTORY, FILE, SYMLINK = tarfile.DIRTYPE, tarfile.REGTYPE, tarfile.SYMTYPE
 CHARACTER, BLOCK, FIFO = tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE
 DEVICES = {"c": CHARACTER, "b": BLOCK}
 MAX_LINKS = 40  # as in Linux
+MAX_DEPTH = 400  # folders in one another; trees are walked by functions that call themselves
 SHARED_FROM = 4096  # bytes: smaller files take a block each in most file systems, or none
 _KINDS = {
     DIRECTORY: "a folder",
@@ -124,6 +125,8 @@ class Tree:
         """The folder at `path`, made with what leads to it if it is not there. Raises TreeWrong."""
         node = self.root
         place = self._resolve(parts_of(path), follow=True)
+        if len(place) > MAX_DEPTH:
+            raise TreeWrong(f"/{path[:200]} is below more than {MAX_DEPTH} folders")
         for index, part in enumerate(place):
             if part not in node.children:
                 node.children[part] = Node(mode=mode, uid=uid, gid=gid)

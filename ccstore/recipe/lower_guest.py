@@ -26,6 +26,7 @@ EPOCH = "1"
 PLAIN = {"contents", "symlink", "mode", "uid", "gid"}  # of a file, what its builder is told as it is
 ROOT_SCRIPTS = (
     "guest_root.py",
+    "guest_blobs.py",
     "guest_layers.py",
     "guest_spec.py",
     "guest_tree.py",

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import json
+import random
+import sys
 import tarfile
-from collections.abc import Iterable
+import tracemalloc
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ccstore.builders import guest_tree
-from ccstore.builders.guest_layers import Image, ImageWrong, is_layout, read_image
+from ccstore.builders.guest_blobs import Budget
+from ccstore.builders.guest_layers import MAX_LAYERS, Image, ImageWrong, is_layout, read_image
 from tests.builders.images import digest_of, gzipped, image, plain, put_blob, write_layout
 from tests.builders.tars import Written, entry, file, folder, hardlink, symlink, tar
 
 
-def read(layout: Path) -> Image:
+def read(layout: Path, budget: Budget | None = None) -> Image:
     scratch = layout.with_name(layout.name + "-scratch")
     scratch.mkdir()
-    return read_image(layout, scratch)
+    return read_image(layout, scratch, budget)
+
+
+def zstd(data: bytes) -> bytes:
+    """In two frames, as parallel compressors make them."""
+    half = len(data) // 2
+    return b"".join(zstandard.ZstdCompressor().compress(each) for each in (data[:half], data[half:]))
 
 
 def merged(folder: Path, *layers: Iterable[Written]) -> dict[str, str]:
@@ -35,9 +46,9 @@ def merged(folder: Path, *layers: Iterable[Written]) -> dict[str, str]:
     return found
 
 
-def error(layout: Path) -> ImageWrong:
+def error(layout: Path, budget: Budget | None = None) -> ImageWrong:
     with pytest.raises(ImageWrong) as caught:
-        read(layout)
+        read(layout, budget)
     return caught.value
 
 
@@ -126,8 +137,10 @@ def test_owners_modes_and_devices_are_the_layers(tmp_path: Path) -> None:
     assert (null.kind, null.device, null.mode) == (guest_tree.CHARACTER, (1, 3), 0o666)
 
 
-@pytest.mark.parametrize("compress", [plain, gzipped])
-def test_compressions(compress: object, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compress", [plain, gzipped, zstd])
+def test_compressions(compress: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No program of the host is needed."""
+    monkeypatch.setenv("PATH", str(tmp_path))
     layout = image(tmp_path / "i", [file("a", b"1" * 100_000)], compress=compress, config={"Cmd": ["/a"]})
     found = read(layout)
     node = found.tree.find("a")
@@ -165,6 +178,111 @@ def test_what_is_not_safe_is_refused(entries: list[Written], word: str, tmp_path
     assert (found.code, word in found.message) == ("archive-refused", True), found.message
 
 
+@pytest.mark.parametrize("name", [".wh.", "d/.wh.", ".wh..", "d/.wh..", ".wh...", "d/.wh..."])
+def test_a_whiteout_of_no_name(name: str, tmp_path: Path) -> None:
+    found = error(image(tmp_path / "i", [file("d/x"), file("y")], [file(name, b"")]))
+    assert (found.code, name in found.message) == ("image-corrupt", True)
+
+
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+@pytest.mark.parametrize("key", ["uid", "gid"])
+@pytest.mark.parametrize("number", [-1, 2**32 - 1, 1 << 40])
+def test_an_owner_that_no_file_can_have(format: int, key: str, number: int, tmp_path: Path) -> None:
+    info, content = file("a")
+    setattr(info, key, number)
+    found = error(write_layout(tmp_path / "i", [tar([(info, content)], format)]))
+    assert (found.code, key in found.message) == ("image-corrupt", True)
+
+
+@pytest.mark.parametrize("size", ["-512", "-1", str(1 << 50)])
+def test_a_size_that_no_file_can_have(size: str, tmp_path: Path) -> None:
+    info, content = file("a")
+    info.pax_headers = {"size": size}
+    layer = tar([(info, content)], tarfile.PAX_FORMAT)
+    assert error(write_layout(tmp_path / "i", [layer])).code == "image-corrupt"
+
+
+def test_the_largest_owner(tmp_path: Path) -> None:
+    info, content = file("a")
+    info.uid = info.gid = 2**32 - 2
+    layer = tar([(info, content)], tarfile.PAX_FORMAT)
+    node = read(write_layout(tmp_path / "i", [layer])).tree.find("a")
+    assert node is not None
+    assert (node.uid, node.gid) == (2**32 - 2, 2**32 - 2)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [file("n" * 256)],
+        [file("/".join(["n" * 200] * 21))],
+        [symlink("a", "n" * 5000)],
+        [file("a/" * 401 + "a")],
+    ],
+    ids=["name", "path", "link", "depth"],
+)
+def test_a_path_that_linux_cannot_hold(entries: list[Written], tmp_path: Path) -> None:
+    assert error(image(tmp_path / "i", entries)).code == "archive-refused"
+
+
+def test_folders_as_deep_as_they_may_be(tmp_path: Path) -> None:
+    assert len(merged(tmp_path, [file("a/" * 400 + "a")])) == 401
+
+
+# what would take all memory
+
+
+def described(kind: bytes, size: int) -> bytes:
+    """A header of an extension, which says that `size` bytes of it follow; they are a hole."""
+    info, _ = entry("x", type=kind)
+    info.size = size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]
+)
+def test_a_header_that_is_too_large_is_not_read(kind: bytes, tmp_path: Path) -> None:
+    size = 64 << 20
+    layer = described(kind, size) + bytes(size)
+    layout = write_layout(tmp_path / "i", [layer], compress=gzipped)
+    tracemalloc.start()
+    try:
+        found = error(layout)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (found.code, "a header has more than" in found.message) == ("archive-refused", True)
+    assert peak < 16 << 20
+
+
+def test_a_header_of_a_header_of_a_header(tmp_path: Path) -> None:
+    layer = described(tarfile.GNUTYPE_LONGNAME, 0) * 3000
+    assert error(write_layout(tmp_path / "i", [layer])).code in ("image-corrupt", "archive-refused")
+
+
+@pytest.mark.parametrize(
+    ("budget", "word"),
+    [
+        (Budget(size=30_000), "many bytes"),
+        (Budget(headers=4000), "of headers"),
+        (Budget(entries=3), "entries"),
+    ],
+    ids=str,
+)
+def test_what_an_image_may_take_is_of_all_its_layers(budget: Budget, word: str, tmp_path: Path) -> None:
+    layers = [[file(f"{number}-a"), file(f"{number}-b")] for number in range(4)]
+    assert len(merged(tmp_path, *layers)) == 8
+    found = error(image(tmp_path / "i", *layers), budget)
+    assert (found.code, word in found.message) == ("archive-refused", True), found.message
+
+
+def test_the_number_of_layers(tmp_path: Path) -> None:
+    layers = [tar([])] * (MAX_LAYERS + 1)
+    assert error(write_layout(tmp_path / "i", layers)).code == "archive-refused"
+    assert read(write_layout(tmp_path / "j", layers[1:])).tree.root.children == {}
+
+
 def test_a_link_cannot_be_written_through(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     found = error(image(tmp_path / "i", [symlink("a", f"{'../' * 20}{tmp_path}/outside"), file("a/x")]))
@@ -194,11 +312,23 @@ def test_another_content_than_the_configuration_says(tmp_path: Path) -> None:
     assert digest_of(layer) in found.message
 
 
-def test_a_compressed_layer_that_is_cut_short(tmp_path: Path) -> None:
-    layer = tar([file("a", bytes(range(256)) * 400)])
-    found = error(write_layout(tmp_path / "i", [layer], compress=lambda data: gzipped(data)[:-40]))
+@pytest.mark.parametrize("compress", [gzipped, zstd])
+@pytest.mark.parametrize("change", [lambda data: data[:-40], lambda data: data[:20] + b"x" * 50 + data[70:]])
+def test_a_compressed_layer_that_is_damaged(
+    compress: Callable[[bytes], bytes], change: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    layer = tar([file("a", random.Random(1).randbytes(20_000))])
+    found = error(write_layout(tmp_path / "i", [layer], compress=lambda data: change(compress(data))))
     assert found.code == "image-corrupt"
     assert "layer 1 of 1" in found.message
+
+
+def test_zstd_that_nothing_here_can_read_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert error(write_layout(tmp_path / "i", [tar([file("a")])], compress=zstd)).code == "tool-missing"
 
 
 @pytest.mark.parametrize(
@@ -228,6 +358,10 @@ def test_a_missing_blob(tmp_path: Path) -> None:
         b"{",
         b'{"manifests": []}',
         b'{"manifests": [1]}',
+        b'{"manifests": 5}',
+        b'{"manifests": null}',
+        b'{"manifests": [{"platform": "x"}]}',
+        b'{"manifests": [{"platform": {"os": {}}}]}',
         b'{"manifests": [{"digest": "sha256:1"}]}',
         b'{"manifests": [{}, {}]}',
         b'{"manifests": [{"platform": {"os": "linux", "architecture": "arm64"}}]}',
