@@ -17,11 +17,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
+    from ccstore.builders import guest_label
     from ccstore.builders import guest_words as words
 else:
+    import guest_label
     import guest_words as words
 
-LABEL = "org.mobyproject.config"
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DENIAL = "a rule of resources.devices that denies is not supported here: the guest's crun has no BPF"
 VOLUMES = "/containers/volumes"
@@ -44,42 +45,6 @@ _PLACES = {
 }
 
 
-def _words(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
-
-
-def _mappings(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
-
-
-def _mapping(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _flag(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _id_or_name(value: object) -> bool:
-    return isinstance(value, (int, str)) and not isinstance(value, bool)
-
-
-_KEYS: dict[str, Callable[[object], bool]] = {  # of a label, and what they may hold
-    **dict.fromkeys(("capabilities", "capabilities.add", "ambient", "binds", "binds.add", "tmpfs"), _words),
-    **dict.fromkeys(("command", "env", "maskedPaths", "readonlyPaths", "rlimits"), _words),
-    **dict.fromkeys(("cwd", "net", "pid", "ipc", "uts", "userns", "hostname", "cgroupsPath"), _text),
-    **dict.fromkeys(("mounts", "devices", "uidMappings", "gidMappings"), _mappings),
-    **dict.fromkeys(("resources", "sysctl", "annotations", "runtime"), _mapping),
-    **dict.fromkeys(("uid", "gid", "oomScoreAdj"), _id_or_name),
-    "rootfsPropagation": _text,
-    "additionalGids": lambda value: isinstance(value, list) and all(map(_id_or_name, value)),
-    "readonly": _flag,
-    "noNewPrivileges": _flag,
-}
 # an id of a user or group by name; the second word is "user" or "group"
 FindId = Callable[[str, str], int]
 
@@ -99,11 +64,7 @@ def merged(container: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str,
         "env": config.get("Env") or [PATH],
         "cwd": config.get("WorkingDir") or "/",
     }
-    user, _, group = str(config.get("User") or "").partition(":")
-    if user:
-        result["uid"] = words.identity(user)
-    if group:
-        result["gid"] = words.identity(group)
+    result |= _user(str(config.get("User") or ""))
     label = _label(config)
     for source in (label, container):
         result |= {key: value for key, value in source.items() if key not in MERGED}
@@ -114,24 +75,23 @@ def merged(container: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str,
     return result
 
 
-def _label(config: Mapping[str, Any]) -> dict[str, Any]:
-    text = (config.get("Labels") or {}).get(LABEL)
-    if not text:
-        return {}
+def _user(text: str) -> dict[str, int | str]:
+    """An image's `USER[:GROUP]`."""
+    user, _, group = text.partition(":")
     try:
-        value = json.loads(text)
+        return {key: words.identity(word) for key, word in (("uid", user), ("gid", group)) if word}
     except ValueError as error:
-        raise SpecWrong("image", f"its label {LABEL} is no JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise SpecWrong("image", f"its label {LABEL} is no mapping of a container's keys")
-    for key, found in value.items():
-        if key not in _KEYS or not _KEYS[key](found):
-            raise SpecWrong(
-                "image", f"its label {LABEL} has {key}: {found!r:.100}, which is nothing for a container"
-            )
-    others = sorted(set(value.get("runtime") or {}) - {"cgroups", "mounts", "mkdir", "bindNS"})
+        raise SpecWrong("image", f"its user is {text!r:.100}: {error}", code="image-corrupt") from error
+
+
+def _label(config: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        value = guest_label.read(config)
+    except ValueError as error:
+        raise SpecWrong("image", str(error), code="image-corrupt") from error
+    others = sorted(set(value.get("runtime") or {}) - set(guest_label.RUNTIME))
     if others:
-        message = f"its label {LABEL} wants runtime.{others[0]}, which is not supported here"
+        message = f"its label {guest_label.LABEL} wants runtime.{others[0]}, which is not supported here"
         raise SpecWrong("image", message, "give the container a `runtime` of its own", "unsupported-field")
     return value
 

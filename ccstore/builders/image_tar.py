@@ -15,8 +15,6 @@ if TYPE_CHECKING or __package__:
 else:  # inside the sandbox, where there is no ccstore
     import image_common as common
 
-_TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}
-
 
 def add_kernel(archive: Path, kernel: Path, cmdline: str, to: Path) -> None:
     """Writes `archive` with /boot/kernel and /boot/cmdline to `to`; they replace what has those names."""

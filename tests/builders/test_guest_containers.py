@@ -234,13 +234,7 @@ def test_the_description_counts_more_than_the_image(kit: Kit) -> None:
 @pytest.mark.parametrize(
     ("label", "word"),
     [
-        ("{", "JSON"),
-        ("[]", "mapping"),
-        ('{"name": "x"}', "name"),
         ('{"capabilities": ["CAP_NONE"]}', "CAP_NONE"),
-        ('{"capabilties": []}', "capabilties"),
-        ('{"binds": "x"}', "binds"),
-        ('{"readonly": "yes"}', "readonly"),
         ('{"runtime": {"interfaces": [{"name": "x"}]}}', "interfaces"),
         ('{"binds": ["/etc/nothing:/x"]}', "/etc/nothing"),
         ('{"userns": "new"}', "userns"),
@@ -254,6 +248,55 @@ def test_a_label_that_is_wrong(kit: Kit, label: str, word: str) -> None:
     assert found.code in ("recipe-invalid", "unsupported-field", "path-missing")
     assert found.place.startswith("services.0")
     assert word in found.message
+
+
+@pytest.mark.parametrize(
+    ("label", "word"),
+    [
+        ("{", "JSON"),
+        ("[" * 100_000, "JSON"),
+        ("[]", "mapping"),
+        ('{"name": "x"}', "name"),
+        ('{"capabilties": []}', "capabilties"),
+        ('{"binds": "x"}', "binds"),
+        ('{"readonly": "yes"}', "readonly"),
+        ('{"devices": [{"path": "/dev/x", "type": "c"}]}', "devices"),
+        ('{"devices": [{"path": "/dev/x", "mode": "0600"}]}', "devices"),
+        ('{"devices": [{"path": "/dev/x", "type": "c", "mode": "rw"}]}', "devices"),
+        ('{"devices": [{"path": "/dev/x", "type": "c", "mode": "0600", "major": "1"}]}', "devices"),
+        ('{"mounts": [{"type": "tmpfs", "destination": 1}]}', "mounts"),
+        ('{"resources": {"devices": 1}}', "resources"),
+        ('{"resources": {"devices": [1]}}', "resources"),
+        ('{"runtime": {"mkdir": [1]}}', "runtime"),
+        ('{"runtime": {"mounts": 1}}', "runtime"),
+        ('{"uid": -1}', "uid"),
+        ('{"gid": 4294967295}', "gid"),
+        ('{"oomScoreAdj": "0"}', "oomScoreAdj"),
+        ('{"uidMappings": [{"size": "1"}]}', "uidMappings"),
+    ],
+)
+def test_a_label_of_another_form(kit: Kit, label: str, word: str) -> None:
+    foreign(kit, {"Cmd": ["x"], "Labels": {"org.mobyproject.config": label}})
+    kit.serve()
+    found = kit.error()
+    assert (found.code, found.place, word in found.message) == ("image-corrupt", "services.0.image", True)
+
+
+def test_the_devices_of_a_label(kit: Kit) -> None:
+    label = '{"devices": [{"path": "/dev/x", "type": "c", "major": 1, "mode": "0600"}, {"path": "all", "type": "b"}]}'
+    foreign(kit, {"Cmd": ["x"], "Labels": {"org.mobyproject.config": label}})
+    kit.serve()
+    linux = kit.config()["linux"]
+    assert linux["devices"] == [{"path": "/dev/x", "type": "c", "major": 1, "minor": 0, "fileMode": 0o600}]
+    assert [rule["type"] for rule in linux["resources"]["devices"]] == ["c", "b"]
+
+
+@pytest.mark.parametrize("user", ["a b", "1:a b", "-1", str(2**32 - 1), ":/"])
+def test_a_user_that_is_none(kit: Kit, user: str) -> None:
+    foreign(kit, {"Cmd": ["x"], "User": user})
+    kit.serve()
+    found = kit.error()
+    assert (found.code, found.place) == ("image-corrupt", "services.0.image")
 
 
 def test_an_image_without_a_command(kit: Kit) -> None:
