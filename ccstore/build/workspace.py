@@ -7,6 +7,7 @@ with Workspace.open(Path.cwd()) as work:
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -187,7 +188,12 @@ class Workspace:
     def root_name(self, target: str) -> str:
         return f"{self.project.config.project}/{target}"
 
-    def _remember(self, target: str, ref: Ref, realisation: Realisation) -> None:
+    def answer_also(self, label: str, target: str) -> None:
+        """From now on the evaluation cache gives for `label` what it gives for `target`, which is realised."""
+        with contextlib.suppress(OSError):  # the next answer takes longer, and is the same
+            self._remember(target, self.graph.find(target), self.require_realised(target), label)
+
+    def _remember(self, target: str, ref: Ref, realisation: Realisation, label: str = "") -> None:
         read = [*map(str, self.project.files_read), *map(str, self.project.dirs_listed)]
         for step in self.graph.closure(ref):
             if isinstance(step, Local):
@@ -195,7 +201,7 @@ class Workspace:
         evaluation.record(
             str(self.store.root),
             str(self.project.root),
-            target,
+            label or target,
             realisation.object.path.base,
             self.root_name(target),
             self.began,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +21,9 @@ from ccstore.guest.options import Accelerator, Forward, Options, Share, Volume, 
 from ccstore.guest.programs import Qemu, host_qemu, named_qemu, qemu_of
 from ccstore.guest.session import Session
 
+if TYPE_CHECKING:
+    from ccstore.store.temproots import TemporaryRoots
+
 QEMU_RECIPE = "qemu"
 SMALLEST_MEMORY = 16 << 20
 
@@ -27,19 +32,60 @@ def note(message: str) -> None:
     click.echo(f"ccstore: {message}", err=True)
 
 
-@dataclass(frozen=True, slots=True)
 class Targets:
-    """Where the objects of targets are, each made if it is not there."""
+    """Where the objects of targets are, each made if it is not there, and none collected until the end of `with`.
 
-    store: str | None
+    A root does not do that: whoever edits the recipe and makes it anew moves the root away from a guest that runs.
+    """
+
+    def __init__(self, store: str | None) -> None:
+        self.store = store
+        self._roots: TemporaryRoots | None = None
+
+    def __enter__(self) -> Targets:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._roots is not None:
+            self._roots.close()
 
     def path(self, target: str) -> Path:
         """The folder or file of a target. The answer is at hand when nothing changed since the last time."""
+        found = self.known(target)
+        while found is None:
+            found = self._kept(self._made(target))
+        return found
+
+    def known(self, label: str) -> Path | None:
+        """What the evaluation cache answers, if that is still right."""
         project = require_project(".")
         store = find_store(project, self.store, os.environ)
-        base = evaluation.lookup(store, project, target)
-        if base is not None:
-            return Path(store, "objects", base)
+        base = evaluation.lookup(store, project, label)
+        return None if base is None else self._kept(Path(store, "objects", base))
+
+    def _kept(self, path: Path) -> Path | None:
+        """`path`, safe from collections, or None if one was faster."""
+        self._protect(path.parent.parent, path.name)
+        return path if os.path.lexists(path) else None
+
+    def _protect(self, store: Path, base: str) -> None:
+        from ccstore.model.storepath import StorePath
+        from ccstore.store.files import unique
+        from ccstore.store.layout import Layout
+        from ccstore.store.temproots import TemporaryRoots
+
+        try:
+            if self._roots is None:
+                self._roots = TemporaryRoots(Layout(store), unique(""))
+            self._roots.add(StorePath.parse(base))
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EROFS):
+                raise
+            # a store of somebody else, who alone can hold its objects
+
+    def _made(self, target: str) -> Path:
         from ccstore.cli.console import progress
         from ccstore.cli.context import open_workspace
         from ccstore.ports import Cancel

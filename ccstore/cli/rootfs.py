@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ccstore.builders import guest_layers, guest_tree
@@ -19,14 +18,14 @@ from ccstore.guest.child import ContainerRoot
 def container_root(target: str, targets: Targets, given: str | None) -> Iterator[ContainerRoot]:
     """The root of the container in the guest `target`, for as long as its guest is started."""
     if given is not None and given.startswith("oci:"):
-        with _layout_of(given) as (layout, scratch):
+        with _layout_of(given, targets) as (layout, scratch):
             archive = _unpacked(layout, scratch, given)
     else:
         tree = _tree(target, targets, given)
         if not guest_layers.is_layout(tree):
             yield ContainerRoot(folder=tree)
             return
-        with _scratch() as scratch:
+        with _scratch(targets) as scratch:
             archive = _unpacked(tree, scratch, str(tree))
     try:
         yield ContainerRoot(archive=archive)
@@ -41,19 +40,33 @@ def _tree(target: str, targets: Targets, given: str | None) -> Path:
             message = f"there is no folder {tree} to be a container's root"
             raise CcError("file-missing", message, hint="--rootfs wants a folder, oci:DIR or a target")
         return tree
-    tree = targets.path(given or _default_container(target, targets))
+    tree = targets.path(given) if given else _default_container(target, targets)
     if not tree.is_dir():
         message = f"{given or target} is a file, and a container's root is a folder"
         raise CcError("usage", message, hint="--rootfs wants a folder, oci:DIR or a target")
     return tree
 
 
-def _default_container(target: str, targets: Targets) -> str:
-    """What the guest's recipe names as its container."""
+def _default_container(target: str, targets: Targets) -> Path:
+    """What the guest's recipe names as its container, from the evaluation cache if that knows it."""
+    name = target.partition("^")[0].partition(".")[0]
+    label = f"{name}%container"  # which no target is called
+    known = targets.known(label)
+    if known is not None:
+        return known
+    from ccstore.cli.context import open_workspace
+
+    container = _container_of(name, targets)
+    tree = targets.path(container)
+    with open_workspace(targets.store) as work:
+        work.answer_also(label, container)
+    return tree
+
+
+def _container_of(name: str, targets: Targets) -> str:
     from ccstore.cli.context import open_workspace
     from ccstore.recipe.guest import GuestRecipe
 
-    name = target.partition("^")[0].partition(".")[0]
     with open_workspace(targets.store) as work:
         recipe = work.project.recipes.get(name)
     container = recipe.spec.container if recipe and isinstance(recipe.spec, GuestRecipe) else None
@@ -66,13 +79,22 @@ def _default_container(target: str, targets: Targets) -> str:
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="ccstore-rootfs-") as folder:
-        yield Path(folder)
+def _scratch(targets: Targets) -> Iterator[Path]:
+    """A folder that the next collection removes if this process cannot; elsewhere for a store of somebody else."""
+    from ccstore.cli.context import open_store
+
+    with ExitStack() as stack:
+        store = stack.enter_context(open_store(targets.store))
+        if store.writable:
+            yield stack.enter_context(stack.enter_context(store.session()).staging("rootfs"))
+        else:
+            import tempfile
+
+            yield Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ccstore-rootfs-")))
 
 
 @contextmanager
-def _layout_of(text: str) -> Iterator[tuple[Path, Path]]:
+def _layout_of(text: str, targets: Targets) -> Iterator[tuple[Path, Path]]:
     """A layout with the one image that `oci:DIR[@sha256:…]` names, and a folder to work in."""
     from ccstore.fetch.oci_image import write_image
     from ccstore.fetch.oci_layout import Layout
@@ -86,7 +108,7 @@ def _layout_of(text: str) -> Iterator[tuple[Path, Path]]:
     if not guest_layers.is_layout(folder):
         message = f"there is no OCI image layout in {folder}"
         raise CcError("file-missing", message, hint="a layout has the files oci-layout and index.json")
-    with _scratch() as scratch:
+    with _scratch(targets) as scratch:
         if reference.digest is None:
             yield folder, scratch
             return

@@ -97,18 +97,18 @@ def command(target: str, argv: tuple[str, ...], store: str | None, **values: Any
     """
     from ccstore.cli.boot import Targets, session
 
-    targets = Targets(store)
-    if values["vmm"] != "qemu":
-        other_monitor(target, targets, argv, values)
-        return
-    if argv:
-        status = run_command(target, targets, argv, values)
-        click.get_current_context().exit(status)
-    asked = session(target, targets, values)
-    if values["dry_run"]:
-        print_command(asked.pasted(), as_json=values["as_json"])
-    else:
-        show_console(asked.console)
+    with Targets(store) as targets:
+        if values["vmm"] != "qemu":
+            other_monitor(target, targets, argv, values)
+            return
+        if argv:
+            status = run_command(target, targets, argv, values)
+            click.get_current_context().exit(status)
+        asked = session(target, targets, values)
+        if values["dry_run"]:
+            print_command(asked.pasted(), as_json=values["as_json"])
+        else:
+            show_console(asked.console)
 
 
 def print_command(command: list[str], *, as_json: bool) -> None:

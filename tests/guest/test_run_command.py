@@ -130,6 +130,47 @@ def test_a_bare_folder_is_a_root_and_its_links_lead_nowhere(
     assert list(outside.iterdir()) == []
 
 
+def test_a_collection_leaves_what_a_guest_runs_on(
+    made: Bootables, container_root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(container_root, tmp_path / "tree", symlinks=True)
+    said = write(tmp_path / "tree/said", "before\n")
+    made.recipe("changing", tmp_path / "tree")
+    script = "trap 'cat /said; exit 3' INT; echo up; while :; do sleep 0.1; done"
+    running = Running(made.shell, "run", "pod", "--rootfs", "changing", "--", "sh", "-c", script)
+    try:
+        wait_until(lambda: "up" in running.stdout, what="the command")
+        before = made.shell.path("changing")
+        said.write_text("after\n")
+        assert made.shell.realize("changing")[0] != before
+        made.shell.run("gc")
+        assert before.exists()
+        running.signal(signal.SIGINT)
+        assert running.wait() == 3
+        assert running.stdout == "up\nbefore\n"
+    finally:
+        running.end()
+    made.shell.run("gc")
+    assert not before.exists()
+
+
+def test_an_image_half_unpacked_is_collected(made: Bootables, layout: Path) -> None:
+    large = write(layout.parent / "large/zeros", "")
+    os.truncate(large, 256 << 20)
+    image = write_layout(layout.parent / "large-image", [packed(large.parent)])
+    scratch = made.shell.store / "objects"
+    running = Running(made.shell, "run", "pod", "--rootfs", f"oci:{image}", "--", "true")
+    try:
+        wait_until(lambda: list(scratch.glob(".tmp-*-rootfs/*")), what="the image's tree")
+        running.signal(signal.SIGKILL)
+        running.wait()
+    finally:
+        running.end()
+    assert list(scratch.glob(".tmp-*")) != []
+    made.shell.run("gc")
+    assert list(scratch.glob(".tmp-*")) == []
+
+
 def test_on_a_terminal(made: Bootables) -> None:
     it = Terminal(made, *in_pod("sh", "-c", "tty && stty size; read x; stty size; read y; exit 3"))
     try:

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from ccstore.cli import context
+from ccstore.cli.boot import Targets
+from ccstore.cli.rootfs import container_root
 from ccstore.errors import CcError
 from ccstore.guest import accelerator, child, enter, options, programs, vmm
 from ccstore.guest.boot import BootImage, Disk, parse_size
@@ -231,6 +234,29 @@ def test_containers_that_cannot_be(project: Shell, words: tuple[str, ...], error
     assert (
         code(project.run("run", "tiny", *words, "--accel", "tcg", "--", "true", status=125).stderr) == error
     )
+
+
+def test_the_container_of_a_recipe_is_remembered(project: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = project.project / "recipes/g.yml"
+    for name in ("one", "two"):
+        write(project.project / f"{name}/file", name)
+        write(project.project / f"recipes/{name}.yml", f"kind: path\npath: ../{name}\n")
+    monkeypatch.chdir(project.project)
+
+    def found() -> str:
+        with Targets(str(project.store)) as targets, container_root("g.tar", targets, None) as root:
+            assert root.folder is not None
+            return (root.folder / "file").read_text()
+
+    write(recipe, "kind: guest\nkernel: {image: tiny}\ntools: tiny\ncontainer: one\n")
+    assert found() == "one"
+    with monkeypatch.context() as cached:
+        cached.setattr(context, "open_workspace", None)
+        assert found() == "one"
+    write(project.project / "one/file", "changed")
+    assert found() == "changed"
+    write(recipe, "kind: guest\nkernel: {image: tiny}\ntools: tiny\ncontainer: two\n")
+    assert found() == "two"
 
 
 def test_a_host_without_monitors(project: Shell, tmp_path: Path) -> None:
