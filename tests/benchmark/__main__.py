@@ -9,6 +9,7 @@ tree    from the fetched tarball to the registered source tree; `tar -xJf` and `
 kernel  the last step of `realize kernel`; the same `make` by hand, chrooted into the same toolchain
 boot    guest time to user space (no rival)
 agent   QEMU's start to READY of `clear-containers-minimal`; a bare init in its place; `clear-containers`
+formats guest time to user space of a root with 260 MB of data, in each disk format; the same guest without them
 run     `ccstore run` of a guest that powers off at once; the same QEMU command by hand
 """
 
@@ -27,7 +28,7 @@ from pathlib import Path
 from ccstore.build.workspace import Workspace
 from ccstore.guest.boot import BootImage
 from ccstore.model.graph import Build
-from tests.benchmark import agent, run
+from tests.benchmark import agent, formats, run
 from tests.benchmark.measure import Command, compare
 from tests.boots import MACHINES, boot
 from tests.conftest import REPOSITORY, clone_store, write
@@ -43,6 +44,7 @@ def main() -> None:
         "kernel": kernel,
         "boot": boots,
         "agent": agents,
+        "formats": disks,
         "run": runs,
     }
     parser = argparse.ArgumentParser(
@@ -206,9 +208,15 @@ def _bare_initramfs(folder: Path) -> Path:
     names = ("recipes/toolchain.yml", "tests/data/guest/initramfs.yml")
     imports = ", ".join(str(REPOSITORY / name) for name in names)
     write(folder / "recipes/imports.yml", f"import: [{imports}]\nkind: path\npath: ccstore.yml\n")
-    argv = [str(CCSTORE), "realize", "initramfs", "--store", str(_store())]
-    found = subprocess.run(argv, cwd=project, capture_output=True, text=True, check=True)
-    return Path(found.stdout.strip())
+    [initramfs] = _realize(project, ["initramfs"])
+    return initramfs
+
+
+def _realize(project: Path, targets: list[str]) -> list[Path]:
+    """Makes targets of another project in this one's store."""
+    argv = [str(CCSTORE), "realize", *targets, "--store", str(_store())]
+    found = subprocess.run(argv, cwd=project, stdout=subprocess.PIPE, text=True, check=True)
+    return [Path(line) for line in found.stdout.splitlines()]
 
 
 def agents(folder: Path) -> None:
@@ -219,6 +227,10 @@ def agents(folder: Path) -> None:
     first, second = agent.measure(minimal, service, _bare_initramfs(folder), folder)
     print(first.row("agent READY as PID 1", "a bare init that prints a line", 1.3))
     print(second.row("agent READY as a service container", "as PID 1", 1.5))
+
+
+def disks(folder: Path) -> None:
+    print(*formats.rows(folder, _realize), sep="\n")
 
 
 def runs(folder: Path) -> None:
