@@ -8,14 +8,14 @@ A bzImage is taken apart as the boot protocol describes it (Linux, Documentation
 where the compressed payload begins and how long it is; its last 4 bytes are the size of what it holds, an ELF file
 and perhaps relocations after it. Which compression it is, the payload's first bytes say.
 
-Failures: `kernel-missing`, `kernel-invalid` (corrupt, or no kernel), `kernel-unsupported` (another compression).
+Failures: `kernel-missing`, `kernel-invalid` (corrupt, or no kernel), `kernel-unsupported` (another compression), and
+those of `guest_layers` for a bad OCI layout.
 """
 
 from __future__ import annotations
 
 import bz2
 import gzip
-import json
 import lzma
 import os
 import struct
@@ -29,9 +29,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or __package__:
+    from ccstore.builders import guest_layers, guest_tree
     from ccstore.builders import image_common as common
 else:  # inside the sandbox, where there is no ccstore
     sys.path.insert(0, str(Path(__file__).resolve().parent))
+    import guest_layers
+    import guest_tree
     import image_common as common
 
 IMAGE = Path("/in/image")
@@ -48,8 +51,6 @@ PLACES = (
 )
 BOOT_VERSIONED = "boot/vmlinuz-"
 ARCHIVE = "kernel.tar"
-WHITEOUT = ".wh."  # OCI image specification, "Whiteouts": what a layer takes away
-OPAQUE = ".wh..wh..opq"
 SECTOR = 512
 LARGEST = 1 << 30  # bytes that a payload may hold
 MAGIC = {
@@ -63,7 +64,7 @@ MAGIC = {
     b"\x7fELF": "none",
 }
 _DAMAGED = (EOFError, ValueError, zlib.error, lzma.LZMAError)
-_UNREADABLE = (*_DAMAGED, tarfile.TarError, gzip.BadGzipFile, FileNotFoundError, KeyError, IndexError)
+_UNREADABLE = (*_DAMAGED, tarfile.TarError, gzip.BadGzipFile)
 
 
 class KernelError(Exception):
@@ -203,31 +204,17 @@ def from_folder(folder: Path) -> dict[str, bytes]:
 
 
 def from_layout(layout: Path) -> dict[str, bytes]:
-    """The candidates in the layers of an image, a later one before an earlier; whiteouts take away."""
-    index = json.loads((layout / "index.json").read_text())
-    manifest = json.loads(_blob(layout, index["manifests"][0]["digest"]).read_text())
-    files: dict[str, bytes] = {}
-    for layer in manifest["layers"]:
-        found = from_tar(_plain(_blob(layout, layer["digest"])))
-        for name in [name for name in found if WHITEOUT in name]:
-            gone = name.removesuffix(f"/{OPAQUE}").replace(WHITEOUT, "")
-            files = {
-                each: data for each, data in files.items() if each != gone and not each.startswith(f"{gone}/")
-            }
-            del found[name]
-        files.update(found)
-    return files
+    """The candidates in an image. Raises ImageWrong."""
+    tree = guest_layers.read_image(layout, common.BUILD).tree
+    found = {name: node for name, node in tree.root.walk("") if is_candidate(name)}
+    for name, node in found.items():
+        _check_size(name, node.body.size)
+    return {name: node.body.read() for name, node in found.items() if node.kind == guest_tree.FILE}
 
 
-def _blob(layout: Path, digest: str) -> Path:
-    return layout / "blobs" / digest.replace(":", "/", 1)
-
-
-def _plain(layer: Path) -> bytes:
-    data = layer.read_bytes()
-    if data.startswith(b"\x28\xb5\x2f\xfd"):
-        return _by_tool(["zstd", "-dc"], data, 4 * LARGEST)
-    return data
+def _check_size(name: str, size: int) -> None:
+    if size > LARGEST:
+        raise invalid(f"{name} has {size} bytes, and a kernel at most {LARGEST}")
 
 
 def from_tar(data: bytes) -> dict[str, bytes]:
@@ -240,12 +227,13 @@ def _candidates(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
         name = entry.name.removeprefix("./").strip("/")
         body = tar.extractfile(entry) if entry.isreg() and is_candidate(name) else None
         if body is not None:
+            _check_size(name, entry.size)
             yield name, body.read()
 
 
 def is_candidate(name: str) -> bool:
     known = (*PLACES, ARCHIVE, os.environ["BINARY"])
-    return name in known or name.startswith(BOOT_VERSIONED) or WHITEOUT in name
+    return name in known or name.startswith(BOOT_VERSIONED)
 
 
 def choose(files: dict[str, bytes]) -> list[str]:
@@ -280,6 +268,8 @@ def main() -> None:
         extract(files, names)
     except KernelError as error:
         common.fail(error.code, f"{name}: {error}", hint=error.hint)
+    except guest_layers.ImageWrong as error:
+        common.fail(error.code, error.message, hint="take another image")
 
 
 def find(image: Path) -> dict[str, bytes]:

@@ -27,11 +27,13 @@ PLAIN = {"contents", "symlink", "mode", "uid", "gid"}  # of a file, what its bui
 ROOT_SCRIPTS = (
     "guest_root.py",
     "guest_blobs.py",
+    "guest_label.py",
     "guest_layers.py",
     "guest_spec.py",
     "guest_tree.py",
     "guest_words.py",
 )
+KERNEL_SCRIPTS = ("vmlinux.py", "image_common.py", "guest_blobs.py", "guest_layers.py", "guest_tree.py")
 IMAGE_SCRIPTS = (
     "image.py",
     "image_common.py",
@@ -155,7 +157,7 @@ def _kernel(draft: Draft, recipe: Recipe, spec: GuestRecipe, images: Images) -> 
             (PYTHON, "/in/.builder/vmlinux.py"),
             target(spec.tools),
             inputs={"image": ref},
-            files=scripts("vmlinux.py", "image_common.py"),
+            files=scripts(*KERNEL_SCRIPTS),
             env={"SOURCE_DATE_EPOCH": EPOCH, "BINARY": spec.kernel.binary},
             labels={"image": recipe.document.where(("kernel", "image"))},
             where=place(recipe, "kernel"),

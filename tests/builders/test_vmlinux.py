@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import hashlib
 import io
 import json
 import lzma
@@ -15,9 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from ccstore.ports import Tree
+from ccstore.recipe.lower_guest import KERNEL_SCRIPTS
 from tests.builders.conftest import Built, Step
+from tests.builders.images import digest_of, write_layout
 
 RELOCATIONS = bytes(4) + struct.pack("<100I", *range(0x81000000, 0x81000000 + 400, 4))
 
@@ -94,8 +96,7 @@ class Kernels:
 @pytest.fixture
 def kernels(guest_tools: Tree, tmp_path: Path) -> Kernels:
     argv = ("/usr/bin/python3", "/in/.builder/vmlinux.py")
-    files = ("vmlinux.py", "image_common.py")
-    return Kernels(Step(guest_tools, tmp_path / "step", argv, files), tmp_path)
+    return Kernels(Step(guest_tools, tmp_path / "step", argv, KERNEL_SCRIPTS), tmp_path)
 
 
 def kernel_of(built: Built) -> bytes:
@@ -157,35 +158,37 @@ def test_inside_kernel_tar(kernels: Kernels) -> None:
     assert kernel_of(built) == elf()
 
 
-def layout(*layers: bytes) -> dict[str, bytes]:
-    """An OCI layout of one image with these layers."""
-    blobs: dict[str, bytes] = {}
-
-    def add(data: bytes) -> dict[str, object]:
-        digest = hashlib.sha256(data).hexdigest()
-        blobs[f"blobs/sha256/{digest}"] = data
-        return {"digest": f"sha256:{digest}", "size": len(data)}
-
-    manifest = {"schemaVersion": 2, "config": add(b"{}"), "layers": [add(layer) for layer in layers]}
-    index = {"schemaVersion": 2, "manifests": [add(json.dumps(manifest).encode())]}
-    return {
-        "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
-        "index.json": json.dumps(index).encode(),
-        **blobs,
-    }
-
-
-def test_an_oci_layout(kernels: Kernels) -> None:
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, zstandard.ZstdCompressor().compress])
+def test_an_oci_layout(kernels: Kernels, tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
     below = tar({"kernel": b"older", "boot/kernel": elf(5000)})
-    above = gzip.compress(tar({"kernel": bzimage(elf())}), mtime=0)
-    assert kernel_of(kernels.extract(layout(below, above))) == elf()
+    above = tar({"./kernel": bzimage(elf())})
+    layout = write_layout(tmp_path / "i", [below, above], compress=compress)
+    assert kernel_of(kernels.extract_from(layout)) == elf()
 
 
-@pytest.mark.parametrize("whiteout", [".wh.kernel", "boot/.wh.kernel", ".wh.boot", "boot/.wh..wh..opq"])
-def test_whiteouts_take_away(kernels: Kernels, whiteout: str) -> None:
+@pytest.mark.parametrize(
+    "whiteout", [".wh.kernel", "boot/.wh.kernel", ".wh.boot", "boot/.wh..wh..opq", ".wh..wh..opq"]
+)
+def test_whiteouts_take_away(kernels: Kernels, tmp_path: Path, whiteout: str) -> None:
     place = "kernel" if whiteout == ".wh.kernel" else "boot/kernel"
-    built = kernels.extract(layout(tar({place: elf()}), tar({whiteout: b""})))
-    assert built.report["code"] == "kernel-missing"
+    layout = write_layout(tmp_path / "i", [tar({place: elf()}), tar({whiteout: b""})])
+    assert kernels.extract_from(layout).report["code"] == "kernel-missing"
+
+
+def test_an_image_of_another_platform(kernels: Kernels, tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "i", [tar({"kernel": elf()})])
+    index = json.loads((layout / "index.json").read_text())
+    index["manifests"][0]["platform"] = {"os": "linux", "architecture": "arm64"}
+    (layout / "index.json").write_text(json.dumps(index))
+    assert kernels.extract_from(layout).report["code"] == "image-corrupt"
+
+
+def test_a_layer_that_is_not_what_its_digest_says(kernels: Kernels, tmp_path: Path) -> None:
+    layer = tar({"kernel": elf()})
+    layout = write_layout(tmp_path / "i", [layer])
+    blob = layout / "blobs/sha256" / digest_of(layer).removeprefix("sha256:")
+    blob.write_bytes(tar({"kernel": elf(5000)}))
+    assert kernels.extract_from(layout).report["code"] == "image-corrupt"
 
 
 def test_no_kernel_at_all(kernels: Kernels) -> None:
@@ -227,9 +230,10 @@ def test_damage_is_named(kernels: Kernels, name: str) -> None:
 
 
 @pytest.mark.parametrize("index", [b"{", b'{"manifests": []}', b'{"manifests": [{"digest": "sha256:0"}]}'])
-def test_a_damaged_layout(kernels: Kernels, index: bytes) -> None:
-    built = kernels.extract(layout(tar({"kernel": elf()})) | {"index.json": index})
-    assert built.report["code"] == "kernel-invalid"
+def test_a_damaged_layout(kernels: Kernels, tmp_path: Path, index: bytes) -> None:
+    layout = write_layout(tmp_path / "i", [tar({"kernel": elf()})])
+    (layout / "index.json").write_bytes(index)
+    assert kernels.extract_from(layout).report["code"] == "image-corrupt"
 
 
 @pytest.mark.parametrize(
