@@ -33,7 +33,7 @@ SIZES = {
     "GiB": 1 << 30,
 }
 
-_SIZE = re.compile(r"([0-9]{1,15}) ?(B|kB|MB|GB|KiB|MiB|GiB)?", re.ASCII)
+_SIZE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?(B|kB|MB|GB|KiB|MiB|GiB)?", re.ASCII)
 _MODE = re.compile(r"(?:0o)?([0-7]{1,5})", re.ASCII)
 _ENV = re.compile(r"[^=]+=.*", re.DOTALL)
 _DEVICE = re.compile(r"([cb]) ([0-9]{1,4}) ([0-9]{1,7})", re.ASCII)
@@ -120,11 +120,15 @@ def mode(text: str, most: int = 0o7777) -> int:
 
 
 def size(text: str) -> int:
-    """Reads bytes: `6MB` is six million, `2MiB` twice 2^20."""
+    """Reads bytes: `6MB` is six million, `2MiB` twice 2^20, `1.5kB` 1500; what is left of a byte does not count."""
     match = _SIZE.fullmatch(text)
-    if not match or not int(match[1]):
-        raise ValueError(f"should be a size such as 6MB (10^6) or 2MiB (2^20), not {text!r}")
-    return int(match[1]) * SIZES[match[2] or "B"]
+    result = 0
+    if match:
+        fraction = match[2] or ""
+        result = int(match[1] + fraction) * SIZES[match[3] or "B"] // 10 ** len(fraction)
+    if not result:
+        raise ValueError(f"should be a size such as 6MB (10^6), 1.5MB or 2MiB (2^20), not {text!r}")
+    return result
 
 
 def device(text: str) -> tuple[str, int, int]:
