@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import click
 from ccstore.build import evaluation
 from ccstore.build.locate import find_store, require_project
 from ccstore.errors import CcError
-from ccstore.guest.accelerator import kvm_problem
+from ccstore.guest.accelerator import kvm_problem, kvm_refusal
 from ccstore.guest.boot import BootImage, parse_size
 from ccstore.guest.options import Accelerator, Forward, Options, Share, Volume, parse_duration
 from ccstore.guest.programs import Qemu, host_qemu, named_qemu, qemu_of
@@ -107,6 +107,8 @@ def session(target: str, targets: Targets, values: Mapping[str, Any]) -> Session
     timeout = seconds(values, "timeout")
     image, chosen = image_and_options(target, targets, values)
     program = qemu(values["qemu"], targets)
+    if values["dry_run"] and values["accel"] == "auto" and chosen.accelerator == "kvm":
+        chosen = replace(chosen, accelerator=_tried(program))
     return Session(image, chosen, program, emulate=values["accel"] == "auto", timeout=timeout, note=note)
 
 
@@ -140,11 +142,22 @@ def image_and_options(target: str, targets: Targets, values: Mapping[str, Any]) 
 
 
 def _accelerator(wanted: str) -> Accelerator:
-    """What to start with. Says in one line why it is not KVM."""
-    problem = kvm_problem() if wanted == "auto" else ""
+    """What to start with."""
+    if wanted == "auto":
+        return _unless(kvm_problem())
+    return "tcg" if wanted == "tcg" else "kvm"
+
+
+def _tried(program: Qemu) -> Accelerator:
+    """What a run would end up with."""
+    return _unless(kvm_refusal(program.prefix, program.env))
+
+
+def _unless(problem: str) -> Accelerator:
+    """KVM, unless there is a problem, which is told in one line."""
     if problem:
         note(f"KVM does not work here ({problem}): software emulation")
-    return "tcg" if problem or wanted == "tcg" else "kvm"
+    return "tcg" if problem else "kvm"
 
 
 def qemu(wanted: str | None, targets: Targets) -> Qemu:

@@ -87,7 +87,8 @@ def command(target: str, argv: tuple[str, ...], store: str | None, **values: Any
     """Boot TARGET, and run COMMAND in a container of it.
 
     Without COMMAND the guest's console is here until the guest powers off; Ctrl-] ends it. The exit status is that
-    of COMMAND, or 0 after a power-off; 125 says that ccstore or the guest failed. Images are never written.
+    of COMMAND, or 0 after a power-off; 125 says that ccstore or the guest failed, and 130 that COMMAND ended with 0
+    after Ctrl-C (the agent cannot tell that from a death by it). Images are never written.
 
     \b
     ccstore run clear-containers                      the console

@@ -307,8 +307,9 @@ def test_a_terminal_is_given_back_after_a_signal(
     assert it.settings() == it.before
 
 
-def test_a_command_line_that_can_be_pasted(made: Bootables) -> None:
-    line = made.shell.run("run", "tiny", "--accel", "tcg", "--dry-run").stdout
+@pytest.mark.parametrize("accelerator", ["auto", "tcg"])
+def test_a_command_line_that_can_be_pasted(made: Bootables, accelerator: str) -> None:
+    line = made.shell.run("run", "tiny", "--accel", accelerator, "--dry-run").stdout
     done = subprocess.run(
         ["sh", "-c", line],
         capture_output=True,

@@ -17,7 +17,7 @@ from types import FrameType
 import pytest
 
 from ccstore.errors import CcError
-from ccstore.guest import child, virtiofs, vmm
+from ccstore.guest import accelerator, child, virtiofs, vmm
 from ccstore.guest.child import Program
 from ccstore.guest.launch import Guest
 from ccstore.guest.options import Volume
@@ -179,6 +179,13 @@ def test_a_line_to_paste_sets_variables(tmp_path: Path) -> None:
     for given in (command, ["sh", "-c", shell_line(command)]):
         done = subprocess.run(given, capture_output=True, text=True, check=True)
         assert done.stdout == "/a b\n"
+
+
+def test_kvm_is_tried_before_a_line_says_it(tmp_path: Path) -> None:
+    broken = script(tmp_path / "broken", 'read word; echo "qemu: failed to set MSR" >&2; kill -ABRT $$')
+    assert accelerator.kvm_refusal([str(broken)], {}) == "qemu: failed to set MSR"
+    works = script(tmp_path / "works", '[ "$A" = b ] && read word && [ "$word" = quit ]')
+    assert accelerator.kvm_refusal([str(works)], {"A": "b"}) == ""
 
 
 def test_a_name_with_a_comma_adds_no_options() -> None:
