@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,7 +158,8 @@ class _Layer:
     def _tell_of_attributes(self, names: list[str]) -> None:
         """No image format of ours has extended attributes, such as the capabilities of a file."""
         if names:
-            print(f"{self._label}: extended attributes of {len(names)} files are left out: {names[0]!a}…")
+            message = f"{self._label}: extended attributes of {len(names)} files are left out: {names[0]!a}…"
+            print(message, file=sys.stderr)
 
     def _refuse(self, path: str, reason: str) -> NoReturn:
         shown = ascii(path)[1:-1]

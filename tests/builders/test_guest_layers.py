@@ -150,6 +150,15 @@ def test_compressions(compress: object, tmp_path: Path, monkeypatch: pytest.Monk
     assert is_layout(layout)
 
 
+def test_extended_attributes_are_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And not on the standard output, which is the command's in a container."""
+    info, content = file("a")
+    info.pax_headers = {"SCHILY.xattr.security.capability": "x"}
+    read(write_layout(tmp_path / "i", [tar([(info, content)], tarfile.PAX_FORMAT)]))
+    said = capsys.readouterr()
+    assert (said.out, "attributes of 1 files are left out: 'a'" in said.err) == ("", True)
+
+
 # what is refused
 
 

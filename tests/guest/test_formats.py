@@ -25,6 +25,7 @@ from ccstore.guest.options import Options
 from ccstore.guest.qemu import Wiring, arguments
 from ccstore.ports import Tree
 from ccstore.recipe.guest import FORMATS
+from ccstore.recipe.lower_guest import KERNEL_SCRIPTS
 from tests.builders.conftest import Step
 from tests.conftest import REPOSITORY, Shell, clone_store, write
 from tests.formats import BOOTABLE, Images
@@ -205,7 +206,7 @@ def test_a_vmlinux_out_of_a_bzimage_boots(
     images: Images, guest_tools: Tree, kernel: Path, boot: Callable[[Path], Run], tmp_path: Path
 ) -> None:
     argv = ("/usr/bin/python3", "/in/.builder/vmlinux.py")
-    step = Step(guest_tools, tmp_path / "extract", argv, ("vmlinux.py", "image_common.py"))
+    step = Step(guest_tools, tmp_path / "extract", argv, KERNEL_SCRIPTS)
     extracted = step.run({"image": kernel.with_name("bzImage")}, {"BINARY": ""}).out
     bootable = shutil.copytree(images.of("vmlinux+initrd").out, tmp_path / "foreign")
     shutil.copyfile(extracted / "vmlinux", bootable / "vmlinux")
