@@ -213,7 +213,11 @@ class Watch:
         lines = self.tail.lines()
         if self.why == "panicked":
             message = f"the kernel of {name} panicked: {self.tail.panic}"
-            hint = "`ccstore run` without a command shows the whole console; more memory or other --append may help"
+            hint = (
+                "give it more memory, such as --memory 128M"
+                if "memory" in (self.tail.panic or "")
+                else "`ccstore run` without a command shows the whole console; other --append may help"
+            )
             raise CcError("guest-panicked", message, details=lines, hint=hint)
         if self.why == "timeout":
             message = f"{name} did not end within {self._timeout:.0f} s"

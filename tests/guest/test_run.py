@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Running, code, wait_until
-from tests.conftest import write
+from tests.conftest import Shell, write
 from tests.guest import bootable
 from tests.guest.bootable import Bootables
 
@@ -61,6 +61,20 @@ def test_the_accelerator_is_said_in_one_line_at_most(made: Bootables) -> None:
     assert done.stderr == "" or done.stderr.startswith("ccstore: KVM does not work here (")
     assert done.stderr.count("\n") <= 1
     assert made.shell.run("run", "tiny", "--accel", "tcg", timeout=PATIENCE).stderr == ""
+
+
+def test_the_projects_own_qemu_boots_a_guest(made: Bootables, guests: Shell, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    for name in ("ccstore.yml", "imports.yml"):
+        write(project / "recipes" / name, (guests.project / "recipes" / name).read_text())
+    write(project / "recipes/tiny.yml", f"kind: path\npath: {made.shell.project / 'boot/tiny'}\n")
+    shell = Shell(project, guests.store)
+    done = shell.run("run", "tiny", "--machine", "q35", "--qemu", "qemu", timeout=600)
+    assert "guest: down" in done.stdout
+    [tree] = shell.realize("qemu")
+    line = shell.run("run", "tiny", "--machine", "q35", "--qemu", "qemu", "--dry-run").stdout
+    assert line.startswith("env ")
+    assert f"QEMU_MODULE_DIR={tree}/usr/lib/x86_64-linux-gnu/qemu" in line
 
 
 def test_a_panic_is_told_with_how_it_began(made: Bootables) -> None:

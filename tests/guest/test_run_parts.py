@@ -92,6 +92,19 @@ def test_a_screen_that_fails(dispensable: bool) -> None:
         assert watch.tail.lines() == ("one", "two")
 
 
+def test_a_guest_with_too_little_memory_says_the_remedy() -> None:
+    line = "Kernel panic - not syncing: System is deadlocked on memory"
+    with Guest() as guest:
+        watch = Watch(guest, Streams())
+        guest.start(Program(["/bin/echo", line]))
+        watch.run()
+        watch.close()
+    with pytest.raises(CcError) as failure:
+        watch.check("it")
+    assert failure.value.code == "guest-panicked"
+    assert "--memory 128M" in (failure.value.hint or "")
+
+
 def test_an_interrupt_while_a_monitor_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = write(tmp_path / "enter.py", "import time; time.sleep(1000)\n")
     monkeypatch.setattr(child, "ENTER", slow)
