@@ -14,7 +14,7 @@ MICROVM = "microvm,acpi=off"  # with ACPI it has no clock to measure the others 
 GUEST_PIDS = ("mount",)  # namespaces of a container that sees the guest's processes
 ASK = "kill -TERM 1"
 
-LATE = {999: Container("late", "echo onboot: late"), 1000: Container("later", "echo onboot: later")}
+LATE = {999: Container("nine", "echo onboot: nine"), 1000: Container("ten", "echo onboot: ten")}
 LIFE = Description(
     onboot=(
         Container("first", "echo onboot: first"),
@@ -83,8 +83,8 @@ def test_containers_run_in_order(life: Transcript) -> None:
         "onboot: first",
         "init: onboot second",
         "onboot: second",
-        "onboot: late",
-        "onboot: later",
+        "onboot: nine",
+        "onboot: ten",
         "init: service flaky",
     ]
     order += ["init: services started", "init: signal 15: powering off", "init: onshutdown bye"]
