@@ -118,10 +118,14 @@ def small_project(root: Path, store: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def lean_store(session_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with the toolchain alone: the packages that it was made from are collected."""
+    """A store with the toolchain alone: the packages that it was made from are collected, and what others keep."""
     folder = tmp_path_factory.mktemp("lean")
     store = clone_store(session_store, folder / "store")
-    Shell(folder, store).run("gc", "--no-keep-inputs")
+    shell = Shell(folder, store)
+    kept = [line.split()[0] for line in shell.run("root", "list").stdout.splitlines()]
+    if others := [name for name in kept if name != "tests/toolchain"]:
+        shell.run("root", "remove", *others)
+    shell.run("gc", "--no-keep-inputs")
     [left] = (store / "objects").iterdir()
     assert left.name.endswith("-toolchain")
     return store
