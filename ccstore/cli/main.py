@@ -13,9 +13,14 @@ def main() -> None:
         if answer is None:
             from ccstore.cli.app import run
 
-            sys.exit(run(sys.argv[1:]))
-        sys.stdout.buffer.write(os.fsencode(answer))
+            status = run(sys.argv[1:])
+            if sys.argv[1:2] != ["run"]:
+                sys.exit(status)
+        else:
+            status = 0
+            sys.stdout.buffer.write(os.fsencode(answer))
         sys.stdout.flush()
+        sys.stderr.flush()
     except KeyboardInterrupt:
         os._exit(130)
     except BrokenPipeError:
@@ -24,7 +29,7 @@ def main() -> None:
         from ccstore.cli.app import unexpected
 
         os._exit(unexpected(error, debug=False))
-    os._exit(0)  # nothing is open, and tearing the interpreter down takes a millisecond
+    os._exit(status)  # nothing is open, and tearing the interpreter down takes some milliseconds
 
 
 def _cached_answer(argv: list[str]) -> str | None:

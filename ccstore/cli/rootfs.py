@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ccstore.builders import guest_layers, guest_tree
 from ccstore.cli.boot import Targets
-from ccstore.codec.oci import Reference
 from ccstore.errors import CcError
 from ccstore.guest.child import ContainerRoot
 
@@ -22,7 +20,7 @@ def container_root(target: str, targets: Targets, given: str | None) -> Iterator
             archive = _unpacked(layout, scratch, given)
     else:
         tree = _tree(target, targets, given)
-        if not guest_layers.is_layout(tree):
+        if not (tree / "oci-layout").is_file():
             yield ContainerRoot(folder=tree)
             return
         with _scratch(targets) as scratch:
@@ -96,6 +94,8 @@ def _scratch(targets: Targets) -> Iterator[Path]:
 @contextmanager
 def _layout_of(text: str, targets: Targets) -> Iterator[tuple[Path, Path]]:
     """A layout with the one image that `oci:DIR[@sha256:…]` names, and a folder to work in."""
+    from ccstore.builders.guest_layers import is_layout
+    from ccstore.codec.oci import Reference
     from ccstore.fetch.oci_image import write_image
     from ccstore.fetch.oci_layout import Layout
     from ccstore.ports import Cancel
@@ -105,7 +105,7 @@ def _layout_of(text: str, targets: Targets) -> Iterator[tuple[Path, Path]]:
     except ValueError as error:
         raise CcError("usage", f"--rootfs: {error}", hint="such as oci:DIR@sha256:…") from error
     folder = Path(reference.layout)
-    if not guest_layers.is_layout(folder):
+    if not is_layout(folder):
         message = f"there is no OCI image layout in {folder}"
         raise CcError("file-missing", message, hint="a layout has the files oci-layout and index.json")
     with _scratch(targets) as scratch:
@@ -118,6 +118,8 @@ def _layout_of(text: str, targets: Targets) -> Iterator[tuple[Path, Path]]:
 
 def _unpacked(layout: Path, scratch: Path, label: str) -> int:
     """The image's tree as a descriptor of an archive without a name."""
+    from ccstore.builders import guest_layers, guest_tree
+
     try:
         image = guest_layers.read_image(layout, scratch)
     except guest_layers.ImageWrong as wrong:

@@ -15,19 +15,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ccstore.errors import CcError
-from ccstore.guest.agent import Agent, Running
-from ccstore.guest.agent_bodies import Process
-from ccstore.guest.container import Root, Streams, started_pod
 from ccstore.guest.qemu import SHARE_IMAGE, SHARE_ROOTFS
-from ccstore.guest.session import Machine
 from ccstore.guest.terminal import raw, size
 from ccstore.guest.watch import LEAVE
 
+if TYPE_CHECKING:  # the guest boots while `run` imports them
+    from ccstore.guest.agent import Agent, Running
+    from ccstore.guest.agent_bodies import Process
+    from ccstore.guest.session import Machine
+
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-INTERRUPTED = 128 + signal.SIGINT
 END_SECONDS = 5.0
 Event = Literal["interrupt", "resize"]
 
@@ -59,6 +59,8 @@ class Command:
         return cls(argv, environment(variables), workdir, name or None, group or None, terminal)
 
     def process(self) -> Process:
+        from ccstore.guest.agent_bodies import Process
+
         given = dict(self.environment)
         defaults = {"PATH": PATH, "HOME": "/"}
         if self.terminal:
@@ -83,6 +85,9 @@ def environment(words: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 def run(machine: Machine, command: Command, *, hostname: str, network: bool, ready_timeout: float) -> int:
     """Runs it in a new container on the shared root and gives its exit status. Raises `agent-*`."""
+    from ccstore.guest.agent import Agent
+    from ccstore.guest.container import Root, Streams, started_pod
+
     with ExitStack() as stack:
         agent = stack.enter_context(Agent.attach(machine.control, machine.terminal, timeout=ready_timeout))
         pod = stack.enter_context(
@@ -98,9 +103,7 @@ def run(machine: Machine, command: Command, *, hostname: str, network: bool, rea
             None if dimensions is None else (dimensions[1], dimensions[0]),
         )
         root = Root(SHARE_IMAGE, SHARE_ROOTFS)
-        status = pod.run(root, command.process(), streams, started=signals.lead_to)
-        # the agent says 0 for every death by a signal
-        return INTERRUPTED if status == 0 and signals.interrupts else status
+        return pod.run(root, command.process(), streams, started=signals.lead_to)
 
 
 def _writer(descriptor: int) -> Callable[[bytes], object]:

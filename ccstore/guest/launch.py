@@ -14,10 +14,15 @@ import socket
 import subprocess
 import threading
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ccstore.guest import child
 from ccstore.guest.child import FILE_SERVER, Program
-from ccstore.guest.virtiofs import FileServer
+
+if TYPE_CHECKING:  # few runs need them
+    from pathlib import Path
+
+    from ccstore.guest.virtiofs import FileServer
 
 STOP_SECONDS = 3.0
 STDERR_KEPT = 8 << 10
@@ -80,8 +85,7 @@ class Guest:
         argv = list(program.argv)
         try:
             for number, folder in enumerate(program.served):
-                self._servers.append(FileServer(folder, stderr))
-                connection = self._servers[-1].connection.fileno()
+                connection = self._serve(folder, stderr)
                 keep.append(connection)
                 argv = [word.replace(FILE_SERVER.format(number), str(connection)) for word in argv]
             stdio = (self._console.theirs.fileno(), stderr)
@@ -91,6 +95,12 @@ class Guest:
             for server in self._servers:
                 server.connection.close()
         self.pidfd = os.pidfd_open(self._process.pid)
+
+    def _serve(self, folder: Path, stderr: int) -> int:
+        from ccstore.guest.virtiofs import FileServer
+
+        self._servers.append(FileServer(folder, stderr))
+        return self._servers[-1].connection.fileno()
 
     def stop(self) -> None:
         """Ends the monitor, gently at first, so that what it holds of a volume is written; no other can start."""
