@@ -60,7 +60,6 @@ class Agent:
         self._terminal = terminal
         self._timeout = reply_timeout
         self._pod_started = False
-        self._killed: set[tuple[str, str]] = set()
 
     @classmethod
     def connect(
@@ -186,7 +185,6 @@ class Agent:
         errors = 0 if process.terminal else self._terminal.open(stderr)
         running = Running(container, process.id, process.terminal, stdio, errors)
         self._control.expect(*running.key)
-        self._killed.discard(running.key)
         try:
             self._ask(code, encode(body(stdio, errors)))
         except CcError as error:
@@ -198,14 +196,10 @@ class Agent:
 
     def kill(self, container: str, number: int = signal.SIGKILL) -> None:
         """Sends a signal to the first process of a container."""
-        if number == signal.SIGKILL:
-            self._killed |= {key for key in self._control.unfinished() if key[0] == container}
         self._ask(Code.KILLCONTAINER, encode({"container": container, "signal": int(number)}))
 
     def signal(self, running: Running, number: int) -> None:
         """Sends a signal to a process and its group."""
-        if number == signal.SIGKILL:
-            self._killed.add(running.key)
         body = {"container": running.container, "process": running.process, "signal": int(number)}
         self._ask(Code.SIGNALPROCESS, encode(body))
 
@@ -228,7 +222,6 @@ class Agent:
 
     def _kill_all(self, until: float) -> None:
         for container in {container for container, _ in self._control.unfinished()}:
-            self._killed |= {key for key in self._control.unfinished() if key[0] == container}
             body = encode({"container": container, "signal": int(signal.SIGKILL)})
             try:
                 self._control.request(Code.KILLCONTAINER, body, max(0.0, until - time.monotonic()))
@@ -276,8 +269,8 @@ class Agent:
     def wait(self, running: Running, timeout: float | None = None) -> int:
         """Waits until a process has ended and its output was handed out; gives its status, 0 to 255.
 
-        127, 126, 125: its program was not found, may not be run, did not start. The agent says 0 for every death by a
-        signal; after a SIGKILL from here 0 becomes 137, other signals cannot be told from success.
+        127, 126, 125: its program was not found, may not be run, did not start; 128 + n: signal n ended it
+        (hyperstart as published says 0 then; kernel/guest/hyperstart mends that).
         Raises CcError `agent-timeout` (it still runs), `agent-gone`, `agent-protocol`, and what a sink raised: at
         once, so it may still run then too.
         """
@@ -288,8 +281,7 @@ class Agent:
             raise failure
         if status is None or not ended:
             raise agent_channel.late(f"the process {running.process} of {running.container} still runs")
-        killed = status == 0 and running.key in self._killed
-        return 128 + signal.SIGKILL if killed else status
+        return status
 
     def _unheard(self, running: Running) -> Exception | None:
         return self._terminal.failure(running.stdio, running.stderr)

@@ -205,6 +205,11 @@ def wait_for(happened: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGSEGV])
+def test_a_process_that_a_signal_ends(pod: agents.Pod, number: int) -> None:
+    assert pod.run(f"kill -{number} $$")[0] == 128 + number
+
+
 def test_files_in_a_container(pod: agents.Pod) -> None:
     running, heard = pod.start("read go; cat '/tmp/a}b'; wc -c </tmp/large")
     data = os.urandom(100_000)

@@ -116,7 +116,7 @@ void reap(void)
 			if (each->pid != pid)
 				continue;
 			each->exited = 1;
-			each->status = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+			each->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 			for (struct process *other = processes; each->first && other < processes + PROCESSES; other++)
 				if (other->pid && other != each && !strcmp(other->container, each->container))
 					kill(other->pid, SIGKILL);
