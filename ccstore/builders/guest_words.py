@@ -7,6 +7,7 @@ with the same ones what an image's label says. Stdlib only; runs inside the sand
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -103,11 +104,12 @@ def capabilities(names: Iterable[str]) -> list[str]:
 
 def capability(name: str) -> str:
     if name not in CAPABILITIES:
-        full = f"CAP_{name.upper()}"
-        hint = f", write {full}" if full in CAPABILITIES else ", see capabilities(7)"
         if name.lower() in ("all", "none"):
-            hint = ", `all` and `none` stand alone in a list"
-        raise ValueError(f"there is no capability {name!r}{hint}")
+            raise ValueError(f"{name!r} stands alone in a list of capabilities")
+        full = f"CAP_{name.upper().removeprefix('CAP_')}"
+        close = difflib.get_close_matches(full, CAPABILITIES, 1)
+        hint = f"did you mean {close[0]}?" if close else "see capabilities(7)"
+        raise ValueError(f"there is no capability {name!r}: {hint}")
     return name
 
 
@@ -127,7 +129,7 @@ def size(text: str) -> int:
         fraction = match[2] or ""
         result = int(match[1] + fraction) * SIZES[match[3] or "B"] // 10 ** len(fraction)
     if not result:
-        raise ValueError(f"should be a size such as 6MB (10^6), 1.5MB or 2MiB (2^20), not {text!r}")
+        raise ValueError(f"should be a size such as 500kB, 1.5MB, 6MB (10^6) or 2MiB (2^20), not {text!r}")
     return result
 
 

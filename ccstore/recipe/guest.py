@@ -10,7 +10,16 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_v
 from ccstore.recipe.base import RecipeBase
 from ccstore.recipe.document import Loc
 from ccstore.recipe.linuxkit import Container, Description
-from ccstore.recipe.linuxkit_values import DeviceNode, Identity, InRoot, Memory, Mode, Size, target_of
+from ccstore.recipe.linuxkit_values import (
+    DeviceNode,
+    Identity,
+    InRoot,
+    Memory,
+    Mode,
+    Size,
+    size_of,
+    target_of,
+)
 from ccstore.recipe.values import Flag, Model, Target
 
 Format = Literal[
@@ -41,7 +50,7 @@ class Attribute(Model):
 
 
 def _by_format(value: Any) -> Any:
-    return value if isinstance(value, dict) else dict.fromkeys(FORMATS, value)
+    return value if isinstance(value, dict) else dict.fromkeys(FORMATS, size_of(value))
 
 
 MaxSize = Annotated[

@@ -81,7 +81,7 @@ def _identity(value: Any) -> int | str:
     return words.identity(value)
 
 
-def _size(value: Any) -> int:
+def size_of(value: Any) -> int:
     if isinstance(value, int):
         return value
     if not isinstance(value, str):
@@ -110,7 +110,9 @@ DeviceNode = _text("device", words.device)
 Identity = Annotated[
     int | str, PlainValidator(_identity), WithJsonSchema({"title": "id", "type": ["integer", "string"]})
 ]
-Size = Annotated[int, PlainValidator(_size), WithJsonSchema({"title": "size", "type": ["string", "integer"]})]
+Size = Annotated[
+    int, PlainValidator(size_of), WithJsonSchema({"title": "size", "type": ["string", "integer"]})
+]
 Number = Annotated[int, WithJsonSchema({"title": "whole number", "type": "integer"})]
 Positive = Annotated[
     int, Field(ge=0), WithJsonSchema({"title": "whole number", "type": "integer", "minimum": 0})

@@ -359,6 +359,13 @@ def test_a_missing_blob(tmp_path: Path) -> None:
     assert "is missing" in error(layout).message
 
 
+def test_an_image_with_two_names_is_one(tmp_path: Path) -> None:
+    layout = image(tmp_path / "i", [file("a")])
+    index = json.loads((layout / "index.json").read_text())
+    (layout / "index.json").write_text(json.dumps({"manifests": index["manifests"] * 2}))
+    assert [path for path, _ in read(layout).tree.root.walk("")] == ["a"]
+
+
 @pytest.mark.parametrize(
     "index",
     [

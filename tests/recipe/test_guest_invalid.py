@@ -31,7 +31,13 @@ WRONG = {
     ),
     "two volumes of one name": ("  - name: fixed", "  - name: data", "recipe-invalid", "11:11", "'data'"),
     "a name with a slash": ("- name: agent", "- name: a/b", "recipe-invalid", "18:11", "letters"),
-    "a capability that is none": (CAPABILITIES, "[CAP_SYS_ADMINISTRATOR]", "recipe-invalid", "21:19", "7"),
+    "a capability that is none": (
+        CAPABILITIES,
+        "[CAP_SYS_ADMINISTRATOR]",
+        "recipe-invalid",
+        "21:19",
+        "did you mean CAP_SYS_ADMIN?",
+    ),
     "a capability without its prefix": (
         CAPABILITIES,
         "[SYS_ADMIN]",
@@ -171,6 +177,13 @@ WRONG = {
         "recipe-invalid",
         "21:14",
         "poweroff",
+    ),
+    "one size, wrong for every format": (
+        "kind: guest",
+        "kind: guest\nmax-size: 500KB",
+        "recipe-invalid",
+        "2:11",
+        "500kB",
     ),
     "a size that is none": ("kind: guest", "kind: guest\nmax-size: small", "recipe-invalid", "2:11", "6MB"),
     "a size of a format that is none": (
