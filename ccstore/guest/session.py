@@ -43,7 +43,7 @@ class Session:
         )
         folder = None if root is None else root.folder
         share = None if folder is None else Share(folder.parent, SHARE_TAG, read_only=True)
-        channels = None if root is None else (sockets[0], sockets[1])
+        channels = self._nobody() if root is None else (sockets[0], sockets[1])
         servers = tuple(
             f"socket,path={quoted(share.tag)}.virtiofs"
             for share in self.options.shares
@@ -59,7 +59,7 @@ class Session:
         Raises `guest-panicked`, `guest-timeout`, `vmm-failed`.
         """
         with Guest() as guest:
-            watch = self._start(guest, streams, self._wiring(), None)
+            watch = self._start(guest, streams, self._wiring(self._nobody()), None)
             try:
                 watch.run()
             finally:
@@ -83,6 +83,10 @@ class Session:
                     return work(machine)
                 except CcError as error:
                     raise machine.explain(error, self.image.name) from error
+
+    def _nobody(self) -> tuple[str, str] | None:
+        """Channels that nobody is at the other end of: an agent powers its guest off when it finds none."""
+        return None if self.image.agent is None else ("null", "null")
 
     def _wiring(self, channels: tuple[str, str] | None = None, root: Share | None = None) -> Wiring:
         served = range(len(self.options.shares) if self.options.virtiofs else 0)
