@@ -81,6 +81,7 @@ EXIT_STATUS: dict[str, int] = {
     "tool-missing": 6,
     # 125: `run` itself failed, not the command in the guest; `run` shows every other failure so too
     "guest-ended": 125,
+    "guest-failed": 125,
     "guest-not-ready": 125,
     "guest-panicked": 125,
     "guest-timeout": 125,

@@ -29,7 +29,8 @@ SMALLEST_MEMORY = 16 << 20
 
 
 def note(message: str) -> None:
-    click.echo(f"ccstore: {message}", err=True)
+    """On a terminal, which may be raw, a line ends in CR too."""
+    click.echo(f"ccstore: {message}" + ("\r" if os.isatty(2) else ""), err=True)
 
 
 class Targets:

@@ -38,11 +38,20 @@ def _tree(target: str, targets: Targets, given: str | None) -> Path:
             message = f"there is no folder {tree} to be a container's root"
             raise CcError("file-missing", message, hint="--rootfs wants a folder, oci:DIR or a target")
         return tree
-    tree = targets.path(given) if given else _default_container(target, targets)
+    tree = _target_or_folder(given, targets) if given else _default_container(target, targets)
     if not tree.is_dir():
         message = f"{given or target} is a file, and a container's root is a folder"
         raise CcError("usage", message, hint="--rootfs wants a folder, oci:DIR or a target")
     return tree
+
+
+def _target_or_folder(given: str, targets: Targets) -> Path:
+    try:
+        return targets.path(given)
+    except CcError as error:
+        if error.code != "recipe-unknown" or not Path(given).is_dir():
+            raise
+        return Path(given).absolute()
 
 
 def _default_container(target: str, targets: Targets) -> Path:

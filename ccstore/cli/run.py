@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -32,8 +34,14 @@ class PassingStatus(click.Command):
             raise _failed(usage_error(error)) from error
 
     def invoke(self, ctx: click.Context) -> Any:
+        terminated = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: _interrupt(terminated))
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if not terminated.is_set():
+                raise
+            raise click.exceptions.Exit(128 + signal.SIGTERM) from None
         except CcError as error:
             raise _failed(error) from error
         except (click.exceptions.Exit, BrokenPipeError):
@@ -43,6 +51,11 @@ class PassingStatus(click.Command):
 
             unexpected(error, debug=ctx.find_root().params["debug"])
             raise click.exceptions.Exit(OWN_FAILURE) from error
+
+
+def _interrupt(terminated: threading.Event) -> NoReturn:
+    terminated.set()
+    raise KeyboardInterrupt
 
 
 def _failed(error: CcError) -> click.exceptions.Exit:
@@ -62,7 +75,7 @@ def _failed(error: CcError) -> click.exceptions.Exit:
 @click.option("--no-network", is_flag=True, help="Leave the network out.")
 @click.option("--publish", "-p", multiple=True, metavar="[ADDR:]HOST:GUEST[/udp]", help="Forward a port.")
 @click.option("--share", multiple=True, metavar="DIR[:TAG][:ro]", help="Give the guest a folder (9p).")
-@click.option("--virtiofs", is_flag=True, help="Share folders by virtiofsd, which must be installed.")
+@click.option("--virtiofs", is_flag=True, help="Share folders by virtiofsd (that of QEMU 7.2 needs root).")
 @click.option("--volume", multiple=True, metavar="FILE[:ro]", help="Give the guest a raw disk image.")
 @click.option("--append", default="", metavar="WORDS", help="Further kernel parameters.")
 @click.option("--timeout", metavar="DURATION", help="End the guest after 45s, 10m, …")
@@ -87,8 +100,8 @@ def command(target: str, argv: tuple[str, ...], store: str | None, **values: Any
     """Boot TARGET, and run COMMAND in a container of it.
 
     Without COMMAND the guest's console is here until the guest powers off; Ctrl-] ends it. The exit status is that
-    of COMMAND, or 0 after a power-off; 125 says that ccstore or the guest failed, and 130 that COMMAND ended with 0
-    after Ctrl-C (the agent cannot tell that from a death by it). Images are never written.
+    of COMMAND (128 + n if signal n ended it), or 0 after a power-off; 125 says that ccstore or the guest failed.
+    Images are never written.
 
     \b
     ccstore run clear-containers                      the console
@@ -141,6 +154,11 @@ def other_monitor(target: str, targets: Targets, argv: tuple[str, ...], values: 
         raise CcError(
             "vmm-unfit", f"commands are run through QEMU's channels, and not by {monitor}", hint=hint
         )
+    for name in ("machine", "qemu", "rootfs", "virtiofs", "env", "workdir", "user", "tty"):
+        if values[name] not in (None, False, (), "/"):
+            _refuse(monitor, name)
+    if values["accel"] == "tcg":
+        raise CcError("vmm-unfit", f"{monitor} has no emulation", hint="leave --accel out, or use --vmm qemu")
     image, options = image_and_options(target, targets, values)
     timeout = seconds(values, "timeout")
     if not values["dry_run"]:
@@ -150,6 +168,11 @@ def other_monitor(target: str, targets: Targets, argv: tuple[str, ...], values: 
     else:
         command = [monitor, *vmm.cloud_hypervisor_arguments(image, options)]
         print_command(command, as_json=values["as_json"])
+
+
+def _refuse(monitor: str, name: str) -> NoReturn:
+    message = f"--{name} means nothing to {monitor}"
+    raise CcError("vmm-unfit", message, hint=f"leave --{name} out, or use --vmm qemu")
 
 
 def run_command(target: str, targets: Targets, argv: tuple[str, ...], values: Mapping[str, Any]) -> int:

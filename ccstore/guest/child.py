@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -126,4 +128,8 @@ def _refused(message: dict[str, object], program: Program) -> CcError:
     if message["step"] == "make namespaces":
         hint = "`ccstore doctor` says what this host can do"
         return CcError("no-userns", f"the container's root could not be made: {text}", hint=hint)
+    if program.root is not None and program.root.folder is not None and message["errno"] == errno.EACCES:
+        path = re.sub(r"/proc/self/fd/\d+", str(program.root.folder).replace("\\", r"\\"), text)
+        hint = "give --rootfs a folder that you may read all of"
+        return CcError("file-missing", f"the container's root cannot be read: {path}", hint=hint)
     return CcError("vmm-failed", f"{Path(program.argv[0]).name} could not be started: {text}")

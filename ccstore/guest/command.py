@@ -185,7 +185,7 @@ def _keyboard(terminal: bool) -> Iterator[int]:
 
 
 def _filter(sink: int, stop: int) -> None:
-    """Ctrl-] interrupts the main thread as SIGTERM does."""
+    """Ctrl-] interrupts the main thread, as SIGQUIT does while the terminal is raw."""
     poll = select.poll()
     poll.register(0, select.POLLIN)
     poll.register(stop, select.POLLIN)
@@ -193,7 +193,7 @@ def _filter(sink: int, stop: int) -> None:
         while stop not in {descriptor for descriptor, _ in poll.poll()}:
             data = os.read(0, 4096)
             if LEAVE in data:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGQUIT)
                 return
             if not data or not _all_written(sink, data):
                 return

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 
 KEPT = 16 << 10  # bytes
-SHOWN = 25  # lines
-BEFORE_PANIC = 10
+SHOWN = 8  # lines
+BEFORE_PANIC = 3
 # how Linux begins and ends the report of a panic; the second line comes only if it will then hang for ever
 _STAMP = rb"^(?:\[ *\d+\.\d+\](?:\[[^\]]*\])? )?"
 _PANIC = re.compile(_STAMP + rb"Kernel panic - not syncing: ?(.*?)\r*$", re.MULTILINE)
 _PANIC_END = re.compile(_STAMP + rb"---\[ end Kernel panic", re.MULTILINE)
 # a machine without a way to power off, such as a microvm without ACPI
 _HALTED = re.compile(_STAMP + rb"reboot: System halted\r*$", re.MULTILINE)
+# how our own init says that it gives up
+_FAILED = re.compile(_STAMP + rb"init: panic: (.*?)(?:; powering off)?\r*$", re.MULTILINE)
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[()][A-Z0-9]|[=>78cDEHM])")
 
 
@@ -23,6 +25,7 @@ class Tail:
         self._kept = b""
         self.total = 0
         self.panic: str | None = None
+        self.failure: str | None = None
         self.hangs = False
         self.halted = False
 
@@ -38,6 +41,9 @@ class Tail:
         found = _PANIC.search(whole)
         if found and self.panic is None:
             self.panic = found[1].decode(errors="replace")
+        failed = _FAILED.search(whole)
+        if failed and self.failure is None:
+            self.failure = failed[1].decode(errors="replace")
         self.hangs = self.hangs or _PANIC_END.search(whole) is not None
         self.halted = self.halted or _HALTED.search(whole) is not None
 

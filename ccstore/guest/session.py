@@ -163,7 +163,8 @@ class Machine:
         if error.code == "agent-not-ready":
             message = f"the agent of {name} was not ready in time"
             hint = (
-                "--ready-timeout gives it more time; `ccstore run` without a command shows the whole console"
+                "--ready-timeout gives it more time and --memory more memory; "
+                "`ccstore run` without a command shows the whole console"
             )
             return CcError("guest-not-ready", message, details=lines, hint=hint)
         return error

@@ -7,6 +7,7 @@ can take it, and no more is read meanwhile.
 from __future__ import annotations
 
 import os
+import re
 import select
 import threading
 import time
@@ -23,6 +24,7 @@ Why = Literal["ended", "timeout", "panicked", "left", "failed"]
 LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh have it
 CHUNK = 4096  # a pipe that poll calls writable takes as much without blocking
 SETTLE_SECONDS = 2.0
+_TAKEN = re.compile(r"host forwarding rule '(\w+):([\d.]+):(\d+)-")
 PANIC_SECONDS = 10.0  # for the rest of a panic's report, and the reboot that may follow it
 
 
@@ -219,10 +221,26 @@ class Watch:
                 else "`ccstore run` without a command shows the whole console; other --append may help"
             )
             raise CcError("guest-panicked", message, details=lines, hint=hint)
+        if self.why == "ended" and self.tail.failure is not None:
+            hint = "`ccstore run` without a command shows the whole console"
+            raise CcError("guest-failed", f"{name} gave up: {self.tail.failure}", details=lines, hint=hint)
         if self.why == "timeout":
             message = f"{name} did not end within {self._timeout:.0f} s"
-            raise CcError("guest-timeout", message, details=lines, hint="--timeout gives it more time")
+            raise CcError("guest-timeout", message, hint="--timeout gives it more time")
         if self.why == "ended" and self.status:
-            message = f"the virtual machine monitor of {name} failed ({exit_text(self.status)})"
-            details = self.monitor_said or lines
-            raise CcError("vmm-failed", message, details=details, hint="--dry-run prints its command line")
+            raise monitor_failure(name, self.status, self.monitor_said or lines)
+
+
+def monitor_failure(name: str, status: int, said: tuple[str, ...]) -> CcError:
+    """What the monitor said, in words of `ccstore run` if they are known."""
+    for line in said:
+        forward = _TAKEN.search(line)
+        if forward is not None:
+            message = f"port {forward[3]} of {forward[2]} ({forward[1]}) is in use, or not yours to have"
+            hint = "--publish another port of this host"
+            return CcError("vmm-failed", message, details=said, hint=hint)
+    message = f"the virtual machine monitor of {name} failed ({exit_text(status)})"
+    hint = "--dry-run prints its command line"
+    if os.geteuid() != 0 and any("vhost" in line or "virtiofs" in line for line in said):
+        hint = "the virtiofsd of QEMU 7.2 works for root alone: leave --virtiofs out to share by 9p"
+    return CcError("vmm-failed", message, details=said, hint=hint)
