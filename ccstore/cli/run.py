@@ -155,7 +155,7 @@ def other_monitor(target: str, targets: Targets, argv: tuple[str, ...], values: 
             "vmm-unfit", f"commands are run through QEMU's channels, and not by {monitor}", hint=hint
         )
     for name in ("machine", "qemu", "rootfs", "virtiofs", "env", "workdir", "user", "tty"):
-        if values[name] not in (None, False, (), "/"):
+        if values[name] not in (None, False, ()) and (name, values[name]) != ("workdir", "/"):
             _refuse(monitor, name)
     if values["accel"] == "tcg":
         raise CcError("vmm-unfit", f"{monitor} has no emulation", hint="leave --accel out, or use --vmm qemu")
@@ -180,11 +180,14 @@ def run_command(target: str, targets: Targets, argv: tuple[str, ...], values: Ma
     from ccstore.cli.boot import seconds, session
     from ccstore.cli.rootfs import container_root
     from ccstore.guest import command as guest_command
+    from ccstore.guest import inside
     from ccstore.guest.watch import Streams
 
     wanted = guest_command.Command.of(argv, values["env"], values["workdir"], values["user"], values["tty"])
     limit = seconds(values, "ready_timeout") or 0.0
     with container_root(target, targets, values["rootfs"]) as root:
+        if root.folder is not None:
+            inside.check(root.folder, wanted.workdir, wanted.user, wanted.group)
         asked = session(target, targets, values)
         if asked.image.agent is None:
             message = f"{asked.image.name} has no agent that could start a container"

@@ -18,7 +18,7 @@ from ccstore.cli import context
 from ccstore.cli.boot import Targets
 from ccstore.cli.rootfs import container_root
 from ccstore.errors import CcError
-from ccstore.guest import accelerator, child, enter, options, programs, vmm
+from ccstore.guest import accelerator, child, enter, inside, options, programs, vmm
 from ccstore.guest.boot import BootImage, Disk, parse_size
 from ccstore.guest.console import KEPT, SHOWN, Tail
 from ccstore.guest.options import Forward, Options, Share, Volume
@@ -228,9 +228,15 @@ def test_a_boot_json_that_is_broken(project: Shell, tmp_path: Path, fields: dict
         (("--rootfs", "tiny"), "vmm-unfit"),  # which has no agent
         (("--env", "=x", "--rootfs", "/"), "usage"),
         ((), "usage"),
+        (("--rootfs", "/", "--workdir", "/no/such/folder"), "file-missing"),
+        (("--rootfs", "/", "--user", "no-such-user"), "usage"),
+        (("--rootfs", "/", "--user", "root:no-such-group"), "usage"),
+        (("--rootfs", "folder", "--user", "nobody"), "usage"),  # which has no /etc/passwd
+        (("--rootfs", "folder"), "vmm-unfit"),
     ],
 )
 def test_containers_that_cannot_be(project: Shell, words: tuple[str, ...], error: str) -> None:
+    (project.project / "folder").mkdir()
     assert (
         code(project.run("run", "tiny", *words, "--accel", "tcg", "--", "true", status=125).stderr) == error
     )
@@ -257,6 +263,51 @@ def test_the_container_of_a_recipe_is_remembered(project: Shell, monkeypatch: py
     assert found() == "changed"
     write(recipe, "kind: guest\nkernel: {image: tiny}\ntools: tiny\ncontainer: two\n")
     assert found() == "two"
+
+
+def test_links_of_a_container_do_not_lead_out_of_it(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    write(root / "usr/lib/file", "")
+    (root / "lib").symlink_to("/usr/lib")
+    (root / "usr/up").symlink_to("../../../lib")
+    (root / "loop").symlink_to("loop")
+    assert inside.inside(root, "/lib/./file") == root / "usr/lib/file"
+    assert inside.inside(root, "usr/up/file") == root / "usr/lib/file"
+    assert inside.inside(root, "/../../x") == root / "x"
+    inside.check(root, "/usr/up/..", "7", None)
+    inside.check(root, "/proc/self", "root", "root")
+    with pytest.raises(CcError) as failure:
+        inside.check(root, "/loop/x", None, None)
+    assert failure.value.code == "file-missing"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--machine", "q35"), ("--virtiofs",), ("--rootfs", "/"), ("--env", "A=b"), ("-w", "/tmp"), ("-u", "x")],
+)
+def test_options_that_mean_nothing_to_another_monitor(project: Shell, words: tuple[str, ...]) -> None:
+    for monitor in ("firecracker", "cloud-hypervisor"):
+        done = project.run("run", "tiny", "--vmm", monitor, "--dry-run", *words, status=125)
+        assert code(done.stderr) == "vmm-unfit"
+    done = project.run("run", "tiny", "--vmm", "firecracker", "--dry-run", "--accel", "tcg", status=125)
+    assert code(done.stderr) == "vmm-unfit"
+
+
+def test_a_guest_that_gives_up_has_failed() -> None:
+    tail = Tail()
+    tail.feed(b"[    1.234] init: panic: onboot sysctl failed: status 1; powering off\r\n")
+    assert tail.failure == "onboot sysctl failed: status 1"
+    assert tail.panic is None
+
+
+def test_an_agent_finds_its_channels_on_every_command_line(
+    project: Shell, tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    tool("qemu-system-x86_64")
+    bootable(tmp_path, agent="hyperstart")
+    line = project.run("run", "tiny", "--accel", "tcg", "--dry-run").stdout
+    assert "-chardev null,id=channel0" in line
+    assert "name=sh.hyper.channel.1" in line
 
 
 def test_a_host_without_monitors(project: Shell, tmp_path: Path) -> None:
