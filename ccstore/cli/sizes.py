@@ -15,7 +15,6 @@ from typing import Any
 from ccstore.build.workspace import Workspace
 from ccstore.cli.context import size
 from ccstore.cli.terminal import shown
-from ccstore.errors import CcError
 from ccstore.model.storepath import StorePath
 
 Sizes = dict[str, Any]
@@ -26,14 +25,7 @@ def sizes_of(work: Workspace, target: str) -> Sizes:
 
     Raises `not-realised`.
     """
-    realisation = work.realised(work.graph.find(target))
-    if realisation is None:
-        raise CcError(
-            "not-realised",
-            f"{target} is not realised as its recipe is now",
-            hint=f"`ccstore realize {target}` makes it, and then its sizes are known",
-        )
-    path = realisation.object.path
+    path = work.require_realised(target).object.path
     place = work.store.objects.path(path)
     components = _own_sizes(place) or _top_entries(work, path)
     return {"target": target, "path": str(place), **components}
