@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -316,6 +317,15 @@ def test_on_a_terminal_keys_go_to_the_guest_until_the_way_out(
     it.type(b"\x1d")
     assert it.process.wait(PATIENCE) == 0
     assert it.settings() == it.before
+
+
+def test_every_line_on_a_raw_terminal_starts_at_its_left(
+    made: Bootables, terminal: Callable[..., Terminal]
+) -> None:
+    it = terminal("run", "tiny")
+    assert it.process.wait(PATIENCE) == 0
+    assert it.says(b"guest: down")
+    assert re.search(rb"[^\r]\n", it.heard) is None
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 130)])

@@ -245,6 +245,25 @@ def test_an_agent_that_never_gets_ready(made: Bootables, what: str, error: str) 
     assert done.stdout == ""
 
 
+def test_the_console_of_a_guest_with_an_agent_stays(made: Bootables) -> None:
+    done = made.shell.run("run", "pod", "--timeout", "4s", status=125, timeout=PATIENCE)
+    assert code(done.stderr) == "guest-timeout"
+
+
+def test_a_root_that_this_user_cannot_read(made: Bootables, tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root can read every folder")
+    (tmp_path / "root/closed").mkdir(parents=True)
+    (tmp_path / "root/closed").chmod(0)
+    done = made.shell.run("run", "pod", "--rootfs", str(tmp_path / "root"), "--", "true", status=125)
+    assert code(done.stderr) == "file-missing"
+    assert f"{tmp_path}/root/closed" in done.stderr
+
+
+def test_a_command_that_a_signal_ends(made: Bootables) -> None:
+    made.shell.run(*in_pod("sh", "-c", "kill -KILL $$"), status=137, timeout=PATIENCE)
+
+
 def test_a_guest_without_an_agent_runs_no_command(made: Bootables) -> None:
     made.add("plain")
     done = made.shell.run("run", "plain", "--rootfs", "root", "--", "true", status=125)
