@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -128,8 +127,9 @@ def _refused(message: dict[str, object], program: Program) -> CcError:
     if message["step"] == "make namespaces":
         hint = "`ccstore doctor` says what this host can do"
         return CcError("no-userns", f"the container's root could not be made: {text}", hint=hint)
-    if program.root is not None and program.root.folder is not None and message["errno"] == errno.EACCES:
-        path = re.sub(r"/proc/self/fd/\d+", str(program.root.folder).replace("\\", r"\\"), text)
+    closed = re.search(r"Permission denied: '/proc/self/fd/\d+(.*)'$", text)
+    if closed is not None and program.root is not None:
         hint = "give --rootfs a folder that you may read all of"
-        return CcError("file-missing", f"the container's root cannot be read: {path}", hint=hint)
+        where = f"{program.root.folder}{closed[1]}"
+        return CcError("file-missing", "the container's root cannot be read", where=where, hint=hint)
     return CcError("vmm-failed", f"{Path(program.argv[0]).name} could not be started: {text}")
