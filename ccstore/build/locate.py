@@ -48,3 +48,12 @@ def find_store(project: str | None, option: str | None, environ: Mapping[str, st
         return os.path.join(project, "store")
     data = environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
     return os.path.join(data, "ccstore", "store")
+
+
+def carried() -> str:
+    """The folder with the recipes and data of this repository that ccstore carries, a project of its own."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    installed = os.path.join(package, "carried")
+    return (
+        installed if os.path.isdir(installed) else os.path.dirname(package)
+    )  # a checkout, installed editable

@@ -11,9 +11,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import ccstore
 from ccstore.build import evaluation
 from ccstore.build.gitlock import PinMove, lock_git
+from ccstore.build.locate import carried
 from ccstore.build.workspace import Options, Workspace
 from ccstore.debian.lock import compute_lock
 from ccstore.debian.lockfile import LockDiff, LockedPackage, Request, diff, write_lock
@@ -112,12 +112,8 @@ def _old_packages(spec: DebianRecipe) -> tuple[LockedPackage, ...]:
 
 def _tools() -> Project:
     """ccstore's own recipe `apt`, as a project of its own."""
-    package = Path(ccstore.__file__).parent
-    carried = package / "tools"
-    root = carried if carried.is_dir() else package.parent  # an editable install runs from a checkout
-    project = load_project(root, locks=False)
-    apt = project.recipes["apt"]
-    return replace(project, recipes={"apt": _with_lock(apt)})
+    project = load_project(Path(carried()), locks=False)
+    return replace(project, recipes={"apt": _with_lock(project.recipes["apt"])})
 
 
 def _with_lock(recipe: Recipe) -> Recipe:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from ccstore.cli.init import GUEST_DATA, guest_files
 from tests.cli.conftest import assert_whole, code
-from tests.conftest import Shell, clone_store
+from tests.conftest import REPOSITORY, Shell, clone_store
 
 
 @pytest.fixture
@@ -76,3 +79,23 @@ def test_the_starters_config_is_granted(fresh: Shell) -> None:
     fragment = (fresh.project / "kernel/config/guest.config").read_text().splitlines()
     assert {line for line in fragment if line.startswith("CONFIG_")} <= set(config)
     assert_whole(fresh)
+
+
+def test_a_project_with_guests_is_the_repositorys(lean_store: Path, tmp_path: Path) -> None:
+    shell = Shell(tmp_path, lean_store)
+    written = shell.run("init", "--guest", "vm")
+    assert "next: cd vm && ccstore run hello" in written.stderr
+    of_it, of_ours = (
+        json.loads(Shell(project, lean_store).run("show", "--recursive", "hello").stdout)
+        for project in (tmp_path / "vm", REPOSITORY)
+    )
+    assert of_it == of_ours
+
+
+def test_what_the_wheel_carries_is_a_project_with_guests() -> None:
+    carried = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    included = carried["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    names = [name for name in guest_files() if name.startswith(("recipes/", "kernel/"))]
+    assert len(names) > len(GUEST_DATA)
+    for name in names:
+        assert any(name == each or name.startswith(f"{each}/") for each in included), name
