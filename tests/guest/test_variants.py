@@ -75,6 +75,11 @@ def test_it_runs_a_container(with_own_agent: Shell, variant: str, format: str) -
     runs_a_container(with_own_agent, f"{variant}.{format}")
 
 
+def test_the_readmes_own_guest_says_hello(with_own_agent: Shell) -> None:
+    done = with_own_agent.run("run", "hello", timeout=PATIENCE)
+    assert "hello from a guest" in done.stdout
+
+
 @pytest.mark.parametrize("format", BOOTABLE)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_it_runs_a_container_with_hyperstart(with_real_agent: Shell, variant: str, format: str) -> None:
