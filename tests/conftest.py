@@ -158,27 +158,35 @@ def toolchain(session_store: Path) -> Iterator[Tree]:
 
 
 @pytest.fixture(scope="session")
-def guest_tools(session_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
-    """The realised tools that make a guest's components and images; they join the session's store."""
+def guest_store(session_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that holds what makes a guest's components and images, beside the toolchain."""
     project = tmp_path_factory.mktemp("guest-tools-project")
     write(project / "recipes/ccstore.yml", "project: tests\n")
     recipe = REPOSITORY / "recipes/guest-tools.yml"
     write(project / "recipes/import.yml", f"import: [{recipe}]\nkind: path\npath: ccstore.yml\n")
-    path = Shell(project, session_store).realize("guest-tools")[0]
-    with Store.open(session_store) as store:
+    store = clone_store(session_store, project / "store")
+    Shell(project, store).run("realize", "guest-tools", timeout=900)
+    return store
+
+
+@pytest.fixture(scope="session")
+def guest_tools(guest_store: Path) -> Iterator[Tree]:
+    """The realised tools, as an executor is given them."""
+    path = Shell(guest_store.parent, guest_store).path("guest-tools")
+    with Store.open(guest_store) as store:
         [info] = [each for each in store.objects.all() if store.objects.path(each.path) == path]
         yield store.objects.tree(info.path)
 
 
 @pytest.fixture(scope="session")
-def real_kernel(session_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+def real_kernel(guest_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """The repository's kernel, built once in a test run in a store of its own, and an initramfs to boot."""
     root = tmp_path_factory.mktemp("kernel")
     write(root / "recipes/ccstore.yml", "project: real\n")
     names = ("recipes/kernel.yml", "recipes/toolchain.yml", "tests/data/guest/initramfs.yml")
     imports = ", ".join(str(REPOSITORY / name) for name in names)
     write(root / "recipes/imports.yml", f"import: [{imports}]\nkind: path\npath: ccstore.yml\n")
-    project = Shell(root, clone_store(session_store, root / "store"))
+    project = Shell(root, clone_store(guest_store, root / "store"))
     project.run("realize", "kernel", timeout=2400)
     return project
 

@@ -32,7 +32,7 @@ files:
 
 
 @pytest.fixture
-def shell(session_store: Path, tmp_path: Path) -> Shell:
+def shell(guest_store: Path, tmp_path: Path) -> Shell:
     root = tmp_path / "project"
     write(root / "recipes/ccstore.yml", "project: guests\n")
     write(root / "recipes/import.yml", toolchain_import())
@@ -40,7 +40,7 @@ def shell(session_store: Path, tmp_path: Path) -> Shell:
         write(root / f"recipes/{name}.yml", f"kind: path\npath: ../{name}\n")
         write(root / name / path, name).chmod(0o755)
     write_guest(root)
-    return Shell(root, session_store)
+    return Shell(root, guest_store)
 
 
 def write_guest(root: Path, image: str = "box", bound: str = "motd") -> None:

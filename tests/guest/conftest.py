@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from ccstore.ports import Tree
 from tests.conftest import DATA, REPOSITORY, Shell, clone_store, write
 from tests.guest.agents import Machine
 from tests.guest.initramfs import SmallGuest
@@ -19,7 +18,7 @@ _GIT = "https://github.com/hyperhq/hyperstart"
 
 
 @pytest.fixture(scope="session")
-def guests(guest_tools: Tree, real_kernel: Shell, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+def guests(real_kernel: Shell, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """All recipes of the repository and the tests' own, with one store for all tests that boot guests.
 
     The tools that make guests come from the session's store: they are fetched once.

@@ -219,19 +219,19 @@ def test_a_vmlinux_out_of_a_bzimage_boots(
 @pytest.fixture(scope="module")
 def twins(
     guest_tools: Tree,
-    session_store: Path,
+    guest_store: Path,
     kernel: Path,
     tool: Callable[[str], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> list[Shell]:
     """Two projects with the same guest, each with a store of its own."""
     return [
-        twin(tmp_path_factory.mktemp(name), session_store, kernel, Path(tool("busybox")))
+        twin(tmp_path_factory.mktemp(name), guest_store, kernel, Path(tool("busybox")))
         for name in ("one", "other")
     ]
 
 
-def twin(place: Path, session_store: Path, kernel: Path, busybox: Path) -> Shell:
+def twin(place: Path, guest_store: Path, kernel: Path, busybox: Path) -> Shell:
     project = place / "project"
     write(project / "recipes/ccstore.yml", "project: formats\n")
     shutil.copytree(kernel.parent, project / "kernel")
@@ -243,7 +243,7 @@ def twin(place: Path, session_store: Path, kernel: Path, busybox: Path) -> Shell
     guest = f"import: [{REPOSITORY / 'recipes/guest-tools.yml'}]\nkind: guest\nkernel: {{image: linux}}\n"
     guest += "init: [root]\nattributes: [{path: bin/busybox, mode: '4755', gid: 7}]\n"
     write(project / "recipes/guest.yml", guest)
-    return Shell(project, clone_store(session_store, place / "store"))
+    return Shell(project, clone_store(guest_store, place / "store"))
 
 
 def test_two_stores_give_equal_paths(twins: list[Shell]) -> None:
