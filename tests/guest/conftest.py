@@ -21,7 +21,7 @@ _GIT = "https://github.com/hyperhq/hyperstart"
 def guests(real_kernel: Shell, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """All recipes of the repository and the tests' own, with one store for all tests that boot guests.
 
-    The tools that make guests come from the session's store: they are fetched once.
+    What makes guests is fetched once, and the kernel built once.
     """
     root = tmp_path_factory.mktemp("guests")
     write(root / "recipes/ccstore.yml", "project: guests\n")
