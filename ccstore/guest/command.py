@@ -93,7 +93,7 @@ def run(machine: Machine, command: Command, *, hostname: str, network: bool, rea
         pod = stack.enter_context(
             started_pod(agent, hostname=hostname, network=network, end_timeout=END_SECONDS)
         )
-        signals = stack.enter_context(_Signals(agent).taken())
+        signals = stack.enter_context(Signals(agent).taken())
         keyboard = stack.enter_context(_keyboard(command.terminal))
         dimensions = size(1) if command.terminal else None
         streams = Streams(
@@ -115,20 +115,22 @@ def _writer(descriptor: int) -> Callable[[bytes], object]:
     return write
 
 
-class _Signals:
+class Signals:
     """SIGINT and changes of the window's size, passed on by a thread: a handler must not wait for the agent."""
 
     def __init__(self, agent: Agent) -> None:
         self.interrupts = 0
         self._agent = agent
         self._running: Running | None = None
+        self._led = threading.Event()  # whether it is known what runs, or that nothing will
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
 
     def lead_to(self, running: Running) -> None:
         self._running = running
+        self._led.set()
 
     @contextmanager
-    def taken(self) -> Iterator[_Signals]:
+    def taken(self) -> Iterator[Signals]:
         thread = threading.Thread(target=self._pass_on, name="signals", daemon=True)
         thread.start()
         before = {
@@ -141,10 +143,11 @@ class _Signals:
             for number, handler in before.items():
                 signal.signal(number, handler)
             self._events.put(None)
+            self._led.set()
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.interrupts += 1
-        if self.interrupts > 1 or self._running is None:
+        if self.interrupts > 1:
             raise KeyboardInterrupt
         self._events.put("interrupt")
 
@@ -152,6 +155,7 @@ class _Signals:
         self._events.put("resize")
 
     def _pass_on(self) -> None:
+        self._led.wait()  # the command may speak, and be interrupted, before the agent's answer is read
         while (event := self._events.get()) is not None:
             if self._running is None:
                 continue

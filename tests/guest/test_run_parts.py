@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import select
 import signal
 import socket
@@ -13,12 +14,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import cast
 
 import pytest
 
 from ccstore.errors import CcError
 from ccstore.guest import accelerator, child, virtiofs, vmm
+from ccstore.guest.agent import Agent, Running
 from ccstore.guest.child import Program
+from ccstore.guest.command import Signals
 from ccstore.guest.launch import Guest
 from ccstore.guest.options import Volume
 from ccstore.guest.programs import Qemu
@@ -205,3 +209,25 @@ def test_a_name_with_a_comma_adds_no_options() -> None:
     session = Session(replace(INITRD, name="a,b"), PLAIN, Qemu(("qemu",)))
     words = session.pasted(child.ContainerRoot(folder=Path("/share/ccstore/rootfs")))
     assert "socket,path=a,,b.channel0,server=on,wait=off,id=channel0" in words
+
+
+def test_an_interrupt_before_the_agent_has_answered_waits_for_the_command() -> None:
+    passed: queue.SimpleQueue[tuple[Running, int]] = queue.SimpleQueue()
+
+    class Told:
+        def signal(self, running: Running, number: int) -> None:
+            passed.put((running, number))
+
+    running = Running("c0", "p0", False, 1, 2)
+    with Signals(cast(Agent, Told())).taken() as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert passed.empty()
+        signals.lead_to(running)
+        assert passed.get(timeout=PATIENCE) == (running, signal.SIGINT)
+
+
+def test_the_second_interrupt_ends_what_waits() -> None:
+    with Signals(cast(Agent, None)).taken():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
