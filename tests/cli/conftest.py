@@ -16,7 +16,7 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from tests.conftest import REPOSITORY, Shell, clone_store, write
+from tests.conftest import REPOSITORY, Shell, clone_store, unmet, write
 
 NOBODY = 65534
 
@@ -216,4 +216,4 @@ def other_user(root: None, tool: Callable[[str], str]) -> Iterator[OtherUser]:
             if tried.returncode == 0:
                 yield OtherUser(Path(folder), program, environment)
                 return
-    pytest.skip("this checkout or its Python is closed to other users, so no other user can run this ccstore")
+    unmet("this checkout or its Python is closed to other users, so no other user can run this ccstore")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import OtherUser, Project, assert_whole, code, place, small_project
-from tests.conftest import Shell, clone_store
+from tests.conftest import Shell, clone_store, unmet
 
 MEGABYTE = 10**6
 
@@ -30,7 +30,7 @@ class Mounts:
         )
         assert self._holder.stdout
         if self._holder.stdout.readline() != b"\n":
-            pytest.skip("this host lets nobody make a mount namespace")
+            unmet("this host lets nobody make a mount namespace")
 
     def enter(self, folder: Path) -> tuple[str, ...]:
         """What to put before a command so that it runs there, in `folder`."""
