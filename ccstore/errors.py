@@ -29,6 +29,7 @@ EXIT_STATUS: dict[str, int] = {
     "lock-stale": 2,
     "lock-invalid": 2,
     "name-invalid": 2,
+    "key-invalid": 2,
     "platform-missing": 2,
     "not-an-image": 2,
     "not-bootable": 2,

@@ -18,6 +18,7 @@ from ccstore.errors import CcError
 VERBS = [
     *("realize", "plan", "path", "list", "show", "graph", "log"),
     *("run", "export", "runtime-config"),
+    *("cache",),
     *("gc", "root", "verify", "hash", "lock", "schema", "doctor", "init"),
 ]
 EPILOG = "TARGET is a recipe (kernel), a step of one (kernel.config) or an output (kernel^dev)."
