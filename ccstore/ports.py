@@ -32,6 +32,13 @@ class Tree(Protocol):
         """A file of the tree for reading; "" when the tree is a single file."""
 
 
+Fault = Callable[[str], None]  # called with the name of each step that is done, so that a test can stop there
+
+
+def no_fault(step: str) -> None:
+    """The `fault` of everyone but tests."""
+
+
 class Cancel:
     """Set once, by Ctrl-C or by a failed sibling; whoever runs a process registers how to end it."""
 

@@ -18,10 +18,10 @@ from ccstore.errors import CcError
 from ccstore.events import Sink
 from ccstore.fetch.gitrun import DEFAULT_LIMITS, Git, GitError, Limits
 from ccstore.fetch.gittree import TreeEntry, parse_tree, select, write_tree
-from ccstore.fetch.transfer import redacted
 from ccstore.model.derivation import FixedOutput
 from ccstore.model.graph import GitSource
 from ccstore.ports import Cancel
+from ccstore.transfer.attempt import redacted
 
 # not `origin`: a user's own configuration may say something of that one
 _REMOTE = "ccstore-source"

@@ -9,8 +9,8 @@ from pathlib import Path
 from ccstore.errors import CcError
 from ccstore.events import Sink
 from ccstore.fetch.gitrun import DEFAULT_LIMITS, Git, GitError, Limits
-from ccstore.fetch.transfer import redacted
 from ccstore.ports import Cancel
+from ccstore.transfer.attempt import redacted
 
 HEAD, TAG = "refs/heads/", "refs/tags/"
 PEELED = "^{}"  # what an annotated tag points to

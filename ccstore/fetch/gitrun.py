@@ -20,8 +20,8 @@ from typing import IO
 
 from ccstore.errors import CcError
 from ccstore.events import Noted, Progressed, Sink
-from ccstore.fetch.patience import PATIENT, Patience, check, wait
 from ccstore.ports import Cancel
+from ccstore.transfer.patience import PATIENT, Patience, check, wait
 
 _SETTINGS = (
     ("color.ui", "false"),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from ccstore.errors import CcError
-from ccstore.fetch.partial import disk_errors
+from ccstore.transfer.partial import disk_errors
 
 _CHUNK = 1 << 20
 

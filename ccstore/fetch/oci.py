@@ -16,10 +16,10 @@ from ccstore.codec.oci import Reference
 from ccstore.errors import CcError
 from ccstore.events import Sink
 from ccstore.fetch.oci_image import write_image
-from ccstore.fetch.patience import PATIENT, Patience
 from ccstore.model.derivation import FixedOutput
 from ccstore.model.graph import OciSource
 from ccstore.ports import Cancel
+from ccstore.transfer.patience import PATIENT, Patience
 
 
 def fetch_oci(

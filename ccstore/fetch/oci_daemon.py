@@ -37,10 +37,10 @@ from ccstore.codec.oci import (
 from ccstore.errors import CcError
 from ccstore.events import Progressed, Sink
 from ccstore.fetch.oci_image import finish_layout, write_image, wrong_hash
-from ccstore.fetch.partial import disk_errors
-from ccstore.fetch.patience import check
 from ccstore.model.hashes import Sha256
 from ccstore.ports import Cancel
+from ccstore.transfer.partial import disk_errors
+from ccstore.transfer.patience import check
 
 _CHUNK = 1 << 20
 _AHEAD = 4  # chunks

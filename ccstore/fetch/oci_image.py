@@ -19,8 +19,8 @@ from ccstore.codec.oci import (
     parse_manifest,
 )
 from ccstore.errors import CcError
-from ccstore.fetch.partial import disk_errors
 from ccstore.model.hashes import Sha256
+from ccstore.transfer.partial import disk_errors
 
 _NESTING = 3  # an index of indexes is allowed; nobody has more than one level
 

@@ -12,11 +12,11 @@ from typing import BinaryIO
 from ccstore.codec.oci import MAX_MANIFEST, Descriptor, blob_path
 from ccstore.errors import CcError
 from ccstore.fetch.oci_image import wrong_hash
-from ccstore.fetch.partial import disk_errors
-from ccstore.fetch.patience import check
-from ccstore.fetch.transfer import TransferError, open_regular
 from ccstore.model.hashes import Sha256
 from ccstore.ports import Cancel
+from ccstore.transfer.attempt import TransferError, open_regular
+from ccstore.transfer.partial import disk_errors
+from ccstore.transfer.patience import check
 
 _CHUNK = 1 << 20
 

@@ -17,12 +17,12 @@ from ccstore.codec.ociauth import RegistryAuth, auth_needed, base_url, find_cred
 from ccstore.errors import CcError
 from ccstore.events import Sink
 from ccstore.fetch.oci_image import wrong_hash
-from ccstore.fetch.partial import Partial, disk_errors
-from ccstore.fetch.patience import Patience
-from ccstore.fetch.transfer import Line, Meter, TransferError, Wanted, open_client
-from ccstore.fetch.url import Download
 from ccstore.model.hashes import Sha256
 from ccstore.ports import Cancel
+from ccstore.transfer.attempt import Line, Meter, TransferError, Wanted, open_client
+from ccstore.transfer.download import Download
+from ccstore.transfer.partial import Partial, disk_errors
+from ccstore.transfer.patience import Patience
 
 STALL_TIMEOUT = 30.0  # seconds
 _ACCEPT = ", ".join((*INDEX_TYPES, *MANIFEST_TYPES, "*/*"))

@@ -15,25 +15,15 @@ from typing import TYPE_CHECKING
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink
 from ccstore.fetch.mirrors import Mirrors
-from ccstore.fetch.partial import Partial
-from ccstore.fetch.patience import PATIENT, Patience, check, wait
-from ccstore.fetch.transfer import (
-    Line,
-    Meter,
-    TransferError,
-    Wanted,
-    open_client,
-    redacted,
-    transfer_file,
-    transfer_http,
-)
 from ccstore.model.derivation import FixedOutput
 from ccstore.model.graph import UrlSource
 from ccstore.ports import Cancel
+from ccstore.transfer.attempt import Line, Meter, TransferError, Wanted, open_client, redacted
+from ccstore.transfer.download import Download
+from ccstore.transfer.partial import Partial
+from ccstore.transfer.patience import PATIENT, Patience
 
 if TYPE_CHECKING:
-    import httpx
-
     from ccstore.model.hashes import Sha256
 
 
@@ -57,7 +47,7 @@ def fetch_url(
 ) -> None:
     """Puts the file with the hash of `fixed` at `to`, mode 0444 or 0555.
 
-    `partial` is where unfinished content is kept (see ccstore.fetch.partial), best on the file system of `to`.
+    `partial` is where unfinished content is kept (see ccstore.transfer.partial), best on the file system of `to`.
     Raises `hash-mismatch`, `fetch-stalled`, `fetch-too-large`, `unreachable` (with every URL and its reason),
     `mirror-unknown`, `disk-full`, `interrupted`.
     """
@@ -97,64 +87,6 @@ def _candidates(source: UrlSource, mirrors: Mirrors) -> list[str]:
     if not found and unknown:
         raise unknown
     return list(found)
-
-
-@dataclass(slots=True)
-class Download:
-    """The attempts at one file, which `content` keeps."""
-
-    client: httpx.Client
-    content: Partial
-    wanted: Wanted
-    meter: Meter
-    line: Line
-    patience: Patience
-
-    def get(self, url: str) -> TransferError | None:
-        """Tries `url` until it gives the file (None) or is given up."""
-        failures = 0
-        restarted = False
-        reached = self.content.size
-        while True:
-            failure = self._attempt(url)
-            if failure is None:
-                return None
-            if failure.got:
-                mixed = self.content.mixed
-                self.content.restart()
-                if mixed and not restarted:  # an earlier answer may be to blame
-                    restarted = True
-                    continue
-            # compared with the most that ever was here, or a server could make us start anew for ever
-            gained = self.content.size >= reached + self.patience.gain
-            reached = max(reached, self.content.size)
-            failures = 1 if gained else failures + 1
-            again = failure.kind == "transient" or (failure.kind == "stalled" and gained)
-            if not again or failures >= self.patience.attempts:
-                return failure
-            if not self._pause(failure, failures):
-                return failure
-
-    def _attempt(self, url: str) -> TransferError | None:
-        check(self.line.cancel, redacted(url))
-        try:
-            if url.startswith("file:"):
-                transfer_file(url, self.content, self.wanted, self.meter, self.line)
-            else:
-                transfer_http(self.client, url, self.content, self.wanted, self.meter, self.line)
-        except TransferError as failure:
-            return failure
-        return None
-
-    def _pause(self, failure: TransferError, failures: int) -> bool:
-        """Waits before the next attempt; False if the server wants more patience than there is."""
-        seconds = self.patience.pause(failures)
-        if failure.retry_after is not None:
-            if failure.retry_after > self.patience.longest_pause:
-                return False
-            seconds = max(seconds, failure.retry_after)
-        wait(self.line.cancel, seconds)
-        return True
 
 
 def _verdict(label: str, wanted: Sha256, tried: list[_Tried]) -> CcError:

@@ -28,17 +28,13 @@ from ccstore.errors import CcError
 from ccstore.model.hashes import Sha256
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.storepath import StorePath
+from ccstore.ports import Fault, no_fault
 from ccstore.store import canonical, files, locks, manifest
 from ccstore.store.database import Database
 from ccstore.store.layout import TRASH_PREFIX, Layout
 from ccstore.store.temproots import TemporaryRoots
 
-Fault = Callable[[str], None]
 STEPS = ("adopt", "canonical", "protect", "lock", "manifest", "sync", "place-manifest", "place", "index")
-
-
-def no_fault(step: str) -> None:
-    """The `fault` of everyone but tests."""
 
 
 class Registration:

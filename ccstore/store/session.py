@@ -17,12 +17,13 @@ from ccstore.errors import CcError
 from ccstore.model.hashes import Sha256
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.storepath import StorePath, check_name
+from ccstore.ports import Fault, no_fault
 from ccstore.store import files, overlay
 from ccstore.store.database import Database
 from ccstore.store.failures import explained
 from ccstore.store.layout import STAGING_PREFIX, Layout
 from ccstore.store.objects import Objects
-from ccstore.store.register import Fault, Registration, no_fault
+from ccstore.store.register import Registration
 from ccstore.store.temproots import TemporaryRoots
 
 

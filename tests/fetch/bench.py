@@ -11,12 +11,12 @@ import pytest
 from ccstore.errors import CcError
 from ccstore.events import Event, Noted
 from ccstore.fetch.mirrors import Mirrors
-from ccstore.fetch.patience import Patience
 from ccstore.fetch.url import fetch_url
 from ccstore.model.derivation import FixedOutput
 from ccstore.model.graph import UrlSource
 from ccstore.model.hashes import Sha256
 from ccstore.ports import Cancel
+from ccstore.transfer.patience import Patience
 
 CONTENT = bytes(range(256)) * 1200
 HASTY = Patience(attempts=3, first_pause=0.001, longest_pause=2.0, connect_timeout=2.0, gain=1000)

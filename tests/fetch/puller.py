@@ -14,11 +14,11 @@ from ccstore.codec.nar import nar_hash
 from ccstore.errors import CcError
 from ccstore.events import Event
 from ccstore.fetch.oci import fetch_oci
-from ccstore.fetch.patience import Patience
 from ccstore.model.derivation import FixedOutput
 from ccstore.model.graph import OciSource
 from ccstore.model.hashes import Sha256
 from ccstore.ports import Cancel
+from ccstore.transfer.patience import Patience
 from tests.images import Image, layer
 
 HASTY = Patience(attempts=3, first_pause=0.001, longest_pause=2.0, connect_timeout=2.0, gain=1000)

@@ -18,11 +18,11 @@ from ccstore.fetch.git import fetch_git
 from ccstore.fetch.gitrun import Limits
 from ccstore.fetch.gittree import parse_tree
 from ccstore.fetch.mirrors import Mirrors
-from ccstore.fetch.patience import Patience
 from ccstore.model.derivation import FixedOutput
 from ccstore.model.graph import Fetch, GitSource
 from ccstore.model.hashes import Sha256
 from ccstore.ports import Cancel
+from ccstore.transfer.patience import Patience
 from tests.fetch.server import Answer, Server, dumb_http
 
 FIXED = FixedOutput("tree", "nar", Sha256.of(b"the caller checks it"))

@@ -12,8 +12,8 @@ from ccstore.errors import CcError
 from ccstore.events import ignore
 from ccstore.fetch.gitref import commit_of
 from ccstore.fetch.gitrun import Limits
-from ccstore.fetch.patience import Patience
 from ccstore.ports import Cancel
+from ccstore.transfer.patience import Patience
 from tests.conftest import needs
 from tests.fetch.server import dumb_http
 

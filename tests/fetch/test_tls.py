@@ -13,12 +13,12 @@ from cryptography.x509.oid import NameOID
 from ccstore.errors import CcError
 from ccstore.events import ignore
 from ccstore.fetch.mirrors import Mirrors
-from ccstore.fetch.patience import Patience
 from ccstore.fetch.url import fetch_url
 from ccstore.model.derivation import FixedOutput
 from ccstore.model.graph import UrlSource
 from ccstore.model.hashes import Sha256
 from ccstore.ports import Cancel
+from ccstore.transfer.patience import Patience
 from tests.fetch.server import Answer, Server
 
 CONTENT = b"content" * 1000

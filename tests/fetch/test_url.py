@@ -16,12 +16,12 @@ import pytest
 from ccstore.errors import CcError
 from ccstore.events import Progressed
 from ccstore.fetch.mirrors import Mirrors
-from ccstore.fetch.partial import disk_errors
-from ccstore.fetch.patience import Patience
 from ccstore.fetch.url import fetch_url
 from ccstore.model.derivation import FixedOutput
 from ccstore.model.graph import UrlSource
 from ccstore.model.hashes import Sha256
+from ccstore.transfer.partial import disk_errors
+from ccstore.transfer.patience import Patience
 from tests.fetch.bench import CHILD, CONTENT, HASTY, Bench, closed_port
 from tests.fetch.server import Answer, Server
 

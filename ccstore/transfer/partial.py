@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ccstore.errors import CcError
-from ccstore.fetch.patience import check
 from ccstore.model.hashes import Sha256
 from ccstore.ports import Cancel
+from ccstore.transfer.patience import check
 
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ccstore.events import Progressed, Sink
-from ccstore.fetch.partial import Partial
-from ccstore.fetch.patience import check
 from ccstore.model.hashes import Sha256
 from ccstore.ports import Cancel
+from ccstore.transfer.partial import Partial
+from ccstore.transfer.patience import check
 
 if TYPE_CHECKING:
     import httpx
