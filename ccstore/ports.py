@@ -72,13 +72,42 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Clock:
+    """A clock that is `ahead` by so many seconds: `library`, a file of this host (libfaketime.so.1), makes it so."""
+
+    ahead: int
+    library: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a build sees that its outputs must not depend on. Every build has these values, but for those of a check.
+
+    `build` is where the build works; what is there can be reached as `/build` too. `in_memory`: that folder and the
+    inputs so named lie on a tmpfs, which lists folders in another order than a disk. `probe`: measure more.
+    """
+
+    hostname: str = "ccstore"
+    domain: str = "(none)"
+    user: str = "builder"
+    uid: int = 1000
+    gid: int = 1000
+    build: str = "/build"
+    umask: int = 0o022
+    random_addresses: bool = False
+    in_memory: tuple[str, ...] | None = None
+    clock: Clock | None = None
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class BuildRequest:
     """Everything that an executor needs for one build.
 
     `outputs` are written below `staging` (an existing empty folder on the store's file system), one entry for
     each; `scratch` is an existing empty folder for `/build` and `/tmp`, which the executor empties unless the
     build failed and `keep_failed` is set. `timeout` is in seconds. `network` is for ccstore's own tools (the
-    lock), never for a build.
+    lock), never for a build. An executor that cannot make other `conditions` than the default ones refuses them.
     """
 
     label: str
@@ -95,6 +124,7 @@ class BuildRequest:
     timeout: float | None = None
     keep_failed: bool = False
     network: bool = False
+    conditions: Conditions = field(default_factory=Conditions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +135,8 @@ class BuildResult:
     `$CCSTORE_REPORT`: a JSON object that explains a failure (`code`, `message`, and where they help `input`,
     `line`, `hint`, `details`). `overlays` gives, for each output that started as an input, the folder with what
     changed (an overlayfs upper folder). `cpu_seconds` counts the build and all its children; `command` can be
-    pasted into a shell to get the same sandbox again.
+    pasted into a shell to get the same sandbox again. `seen` is what the builder could see of where it ran, as far as
+    the executor measures that: hostname, user, path, umask, clock (unix time at its begin), jobs, processors, …
     """
 
     outcome: Literal["built", "failed", "timeout", "cancelled"]
@@ -114,6 +145,7 @@ class BuildResult:
     report: Mapping[str, Any] | None = None
     overlays: Mapping[str, Path] = field(default_factory=dict)
     command: str = ""
+    seen: Mapping[str, str] = field(default_factory=dict)
 
 
 class Executor(Protocol):

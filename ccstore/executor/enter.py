@@ -11,14 +11,15 @@ Processes, each the child of the one before:
 
 Each of the first two asks for SIGKILL when its parent dies, so a `kill -9` of ccstore ends the build as well.
 
-The status pipe (descriptor `status` of the spec) carries JSON lines: `{"ready": true}` when the sandbox is
-complete, or what could not be done: `{"stage": namespaces | operation | privileges | exec, "step": …, "errno": …}`.
-Without such a pipe the same is printed on stderr. Exit status: the builder's, 128 + signal if it was killed, 125
-when the sandbox could not be made, 126 or 127 when the command could not be started.
+The status pipe (descriptor `status` of the spec) carries JSON lines: `{"ready": true, "seen": {…}}` when the sandbox
+is complete, with what the builder can see of it, or what could not be done: `{"stage": namespaces | operation |
+privileges | exec, "step": …, "errno": …}`. Without such a pipe the latter is printed on stderr. Exit status: the
+builder's, 128 + signal if it was killed, 125 when the sandbox could not be made, 126 or 127 when the command could
+not be started.
 """
 
 # pathlib alone would cost more time than all that this script imports
-# ruff: noqa: PTH101, PTH102, PTH103, PTH112, PTH123, PTH211
+# ruff: noqa: PTH101, PTH102, PTH103, PTH106, PTH109, PTH112, PTH115, PTH123, PTH211
 
 from __future__ import annotations
 
@@ -31,6 +32,7 @@ import resource
 import signal
 import stat
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,14 +46,25 @@ if TYPE_CHECKING:
         operations: list[list[Any]]
         argv: list[str]
         env: dict[str, str]
+        conditions: Conditions
         network: bool
         interactive: bool
         parent: int | None
         status: int | None
 
+    class Conditions(TypedDict):
+        """Those of `ccstore.ports.Conditions` that are made here. Ids are those inside; outside it is whoever runs
+        ccstore. With a `probe`, a command that prints the time, more is measured before the builder begins."""
 
-HOSTNAME, DOMAIN = b"ccstore", b"(none)"
-ID = 1000  # user and group inside; outside it is whoever runs ccstore
+        hostname: str
+        domain: str
+        uid: int
+        gid: int
+        umask: int
+        random_addresses: bool
+        probe: list[str]
+
+
 # resource limits of the builder: a fixed value, or as much as this host allows
 LIMITS = {"CORE": 0, "NOFILE": 4096, "STACK": 8 << 20, "CPU": None, "FSIZE": None, "DATA": None, "AS": None}
 CANNOT_ENTER, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127
@@ -71,7 +84,8 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NAME, PR_SET_NO_NEW_P
     38,
     47,
 )
-PR_CAP_AMBIENT_CLEAR_ALL, CAPABILITY_VERSION_3, ADDR_NO_RANDOMIZE = 4, 0x20080522, 0x0040000
+PR_CAP_AMBIENT_CLEAR_ALL, CAPABILITY_VERSION_3 = 4, 0x20080522
+ADDR_NO_RANDOMIZE, PERSONALITY_AS_IT_IS = 0x0040000, 0xFFFFFFFF
 KEYCTL_JOIN_SESSION_KEYRING, SIOCSIFFLAGS, IFF_UP, AF_INET, SOCK_DGRAM = 1, 0x8914, 1, 2, 2
 SYS_MOUNT_SETATTR = 442
 SYS_PIVOT_ROOT, SYS_KEYCTL, SYS_SECCOMP = {"x86_64": (155, 250, 317), "aarch64": (41, 219, 277)}.get(
@@ -323,6 +337,69 @@ class Text(Operation):
         return f"write {len(self.text)} characters to {self.path}"
 
 
+class Folder(Operation):
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def execute(self, root: str) -> None:
+        mount_point(root, self.path, True)
+
+    def describe(self) -> str:
+        return f"mkdir -p {self.path}"
+
+
+class Copy(Operation):
+    """A copy of a host's file or folder, whose folders list their entries in the reverse order of the original's."""
+
+    def __init__(self, source: str, target: str) -> None:
+        self.source, self.target = source, target
+
+    def execute(self, root: str) -> None:
+        parent, _, name = self.target.rpartition("/")
+        folder = mount_point(root, parent, True)
+        copy_reversed(self.source, f"{folder}/{name}", lists_newest_first(folder))
+
+    def describe(self) -> str:
+        return f"cp -r --preserve=mode,timestamps {self.source} {self.target}"
+
+
+def lists_newest_first(folder: str) -> bool:
+    """Whether the file system of `folder` lists what was made last before what was made first, as tmpfs does."""
+    names = order_of_listing(folder)
+    return names.index("a") > names.index("b")
+
+
+def order_of_listing(folder: str) -> str:
+    """The names a to h in the order in which `folder` lists them after they were made in this one."""
+    place = f"{folder}/.order"
+    os.mkdir(place)
+    for name in "abcdefgh":
+        os.mkdir(f"{place}/{name}")
+    names = os.listdir(place)
+    for name in names:
+        os.rmdir(f"{place}/{name}")
+    os.rmdir(place)
+    return "".join(names)
+
+
+def copy_reversed(source: str, target: str, newest_first: bool) -> None:
+    status = os.lstat(source)
+    if stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(source), target)
+        return
+    if stat.S_ISDIR(status.st_mode):
+        os.mkdir(target)
+        names = os.listdir(source)
+        for name in names if newest_first else reversed(names):
+            copy_reversed(f"{source}/{name}", f"{target}/{name}", newest_first)
+    else:
+        with open(source, "rb") as old, open(target, "xb") as new:
+            while os.sendfile(new.fileno(), old.fileno(), None, 1 << 30):
+                pass
+    os.chmod(target, stat.S_IMODE(status.st_mode))
+    os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+
 class Setting(Operation):
     """A kernel setting of the new namespaces."""
 
@@ -337,7 +414,8 @@ class Setting(Operation):
 
 
 OPERATIONS = {
-    each.__name__: each for each in (Bind, Device, FileSystem, Freeze, Overlay, Link, Text, Setting)
+    each.__name__: each
+    for each in (Bind, Copy, Device, FileSystem, Folder, Freeze, Overlay, Link, Text, Setting)
 }
 
 
@@ -360,7 +438,7 @@ def die_with_parent() -> None:
     check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
 
 
-def enter_namespaces(network: bool) -> None:
+def enter_namespaces(network: bool, conditions: Conditions) -> None:
     """New namespaces of every kind, in which this process has all capabilities, for one user and one group."""
     user, group = os.geteuid(), os.getegid()
     try:  # noqa: SIM105 (contextlib would cost time)
@@ -369,11 +447,13 @@ def enter_namespaces(network: bool) -> None:
         pass  # an ordinary user keeps them, shown as 65534 inside
     flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP
     attempt("namespaces", "unshare", lambda: check(libc.unshare(flags | (0 if network else CLONE_NEWNET))))
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{ID} {user} 1"), ("gid_map", f"{ID} {group} 1")):
+    maps = {"uid_map": f"{conditions['uid']} {user} 1", "gid_map": f"{conditions['gid']} {group} 1"}
+    for name, text in {"setgroups": "deny", **maps}.items():
         attempt("namespaces", f"write /proc/self/{name}", lambda: write(f"/proc/self/{name}", text))  # noqa: B023
     attempt("namespaces", "make mounts private", lambda: mount("", "/", "", MS_REC | MS_PRIVATE))
-    attempt("namespaces", "sethostname", lambda: check(libc.sethostname(HOSTNAME, len(HOSTNAME))))
-    attempt("namespaces", "setdomainname", lambda: check(libc.setdomainname(DOMAIN, len(DOMAIN))))
+    host, domain = conditions["hostname"].encode(), conditions["domain"].encode()
+    attempt("namespaces", "sethostname", lambda: check(libc.sethostname(host, len(host))))
+    attempt("namespaces", "setdomainname", lambda: check(libc.setdomainname(domain, len(domain))))
     if not network:
         attempt("namespaces", "ip link set lo up", loopback_up)
 
@@ -456,19 +536,57 @@ def instruction(code: int, operand: int, if_true: int = 0, if_false: int = 0) ->
     return code | if_true << 16 | if_false << 24 | operand << 32
 
 
-def calm() -> None:
+def calm(conditions: Conditions) -> None:
     """Fixes what a process inherits besides its environment: signals, limits, umask, address layout."""
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.umask(0o022)
+    os.umask(conditions["umask"])
     for name in LIMITS:
         limit = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(limit)[1]
         wanted = LIMITS[name]
         soft = hard if wanted is None or -1 < hard < wanted else wanted
         resource.setrlimit(limit, (soft, hard if name == "STACK" else soft))
-    check(libc.personality(ADDR_NO_RANDOMIZE))
+    check(libc.personality(0 if conditions["random_addresses"] else ADDR_NO_RANDOMIZE))
+
+
+def look_around(spec: Spec) -> dict[str, Any]:
+    """What the builder can see of its surroundings, found out as it would."""
+    host, home = os.uname(), os.getcwd()
+    umask = os.umask(0)
+    os.umask(umask)
+    seen = {
+        "hostname": host.nodename,
+        "kernel": host.release,
+        "user": f"{os.getuid()}:{os.getgid()}",
+        "path": home,
+        "umask": f"{umask:04o}",
+        "addresses": "fixed" if libc.personality(PERSONALITY_AS_IT_IS) & ADDR_NO_RANDOMIZE else "random",
+        "processors": str(len(os.sched_getaffinity(0))),
+        "jobs": spec["env"].get("CCSTORE_CORES", ""),
+    }
+    if spec["conditions"]["probe"]:
+        seen["order"] = order_of_listing(home)
+        told = output_of(spec["conditions"]["probe"], spec["env"])
+        return seen | ({"clock": int(told)} if told.strip().isdigit() else {})
+    return {**seen, "clock": time.time()}
+
+
+def output_of(command: list[str], env: dict[str, str]) -> bytes:
+    """What a command prints; nothing if it cannot be started."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(writer, 1)
+        os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
+        execute(command, env)
+        os._exit(NOT_FOUND)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        printed = file.read()
+    os.waitpid(child, 0)
+    return printed
 
 
 def take_terminal() -> None:
@@ -488,10 +606,10 @@ def leave_terminal() -> None:
 def become_builder(spec: Spec, report: Report) -> NoReturn:
     attempt("privileges", "session", take_terminal if spec["interactive"] else leave_terminal)
     attempt("privileges", "chdir", lambda: os.chdir(spec["env"].get("HOME", "/")))
-    attempt("privileges", "signals and limits", calm)
+    attempt("privileges", "signals and limits", lambda: calm(spec["conditions"]))
     os.closerange(3, report.keep)
     os.closerange(max(3, report.keep + 1), 1 << 20)
-    report.send({"ready": True})
+    attempt("privileges", "look around", lambda: report.send({"ready": True, "seen": look_around(spec)}))
     error = execute(spec["argv"], spec["env"])
     report.send({"stage": "exec", "step": spec["argv"][0], "errno": error.errno})
     os._exit(NOT_FOUND if error.errno == errno.ENOENT else CANNOT_EXECUTE)
@@ -589,7 +707,7 @@ def run_outer(spec: Spec, report: Report) -> NoReturn:
     die_with_parent()
     os.umask(0o022)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    enter_namespaces(spec["network"])
+    enter_namespaces(spec["network"], spec["conditions"])
     die_with_parent()  # a change of credentials takes it back
     if spec["parent"] is not None and os.getppid() != spec["parent"]:
         os._exit(CANNOT_ENTER)

@@ -6,6 +6,9 @@
     /out           <staging>; an overlay output is an overlayfs mounted on its own upper folder, <staging>/<output>
     /dev /proc     a few harmless devices; the processes of the sandbox only; read-only
 
+A check (`Conditions`) has other values: /build is then a link to another folder, which may lie in memory, as may
+inputs; the root is an overlay if that link, or another user, has to be in it.
+
 and for the remaining work of overlayfs <scratch>/overlay/<output>, which is why an overlay output needs scratch
 and staging on one mount. Whatever a build could notice is fixed here or in `enter`, under the number
 SANDBOX_POLICY. What cannot be hidden without root is the host's kernel version and /proc/cpuinfo, the number of
@@ -23,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ccstore.executor import enter
-from ccstore.ports import BuildRequest
+from ccstore.ports import BuildRequest, Conditions
 
 REPORT = ".ccstore-report.json"  # in /build
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -34,18 +37,17 @@ DEVICE_LINKS = {
     "stderr": "/proc/self/fd/2",
     "ptmx": "pts/ptmx",
 }
+BUILD = "/build"
 ENVIRONMENT = {
-    "HOME": "/build",
     "LANG": "C.UTF-8",
     "LC_ALL": "C.UTF-8",
-    "LOGNAME": "builder",
     "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
     "SHELL": "/bin/sh",
     "TMPDIR": "/tmp",
     "TZ": "UTC",
-    "USER": "builder",
-    "CCSTORE_REPORT": f"/build/{REPORT}",
 }
+CLOCK = "/in/.clock.so"
+TIME = ["date", "+%s"]  # what a probe asks for the time
 NETWORK_FILES = (
     "etc/resolv.conf",
     "etc/hosts",
@@ -56,8 +58,29 @@ NETWORK_FILES = (
 
 def environment(request: BuildRequest) -> dict[str, str]:
     """The whole environment of the builder: fixed, then the outputs, then what the derivation asks for."""
+    conditions = request.conditions
+    mine = {
+        "HOME": conditions.build,
+        "LOGNAME": conditions.user,
+        "USER": conditions.user,
+        "CCSTORE_REPORT": f"{'/tmp' if conditions.in_memory is not None else conditions.build}/{REPORT}",
+        "CCSTORE_CORES": str(request.cores),
+    }
     outputs = {output: f"/out/{output}" for output in request.outputs}
-    return {**ENVIRONMENT, "CCSTORE_CORES": str(request.cores), **outputs, **request.env}
+    return {**ENVIRONMENT, **mine, **_clock_settings(conditions), **outputs, **request.env}
+
+
+def _clock_settings(conditions: Conditions) -> dict[str, str]:
+    """For libfaketime: the time of day alone is another; files keep their real times, inputs theirs of the store."""
+    if conditions.clock is None:
+        return {}
+    return {
+        "LD_PRELOAD": CLOCK,
+        "FAKETIME": f"+{conditions.clock.ahead}",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_DISABLE_SHM": "1",
+        "NO_FAKE_STAT": "1",
+    }
 
 
 def check(request: BuildRequest) -> None:
@@ -87,7 +110,7 @@ def network_folder(request: BuildRequest) -> Path:
 
 def operations(request: BuildRequest) -> list[enter.Operation]:
     return [
-        enter.Bind(str(request.root.path), "/"),
+        *_root(request),
         *_inputs(request),
         *_devices(),
         enter.FileSystem("proc", "/proc"),
@@ -95,7 +118,7 @@ def operations(request: BuildRequest) -> list[enter.Operation]:
         enter.Setting("/proc/sys/user/max_user_namespaces", "0"),
         # /proc/sys goes by the host's user id, capabilities or not: a build of root's could set the host's kernel
         enter.Freeze("/proc"),
-        enter.Bind(str(request.scratch / "build"), "/build", writable=True),
+        _build(request),
         enter.Bind(str(request.scratch / "tmp"), "/tmp", writable=True),
         enter.Bind(str(request.staging), "/out", writable=True),
         *_overlays(request),
@@ -103,12 +126,62 @@ def operations(request: BuildRequest) -> list[enter.Operation]:
     ]
 
 
+def _root(request: BuildRequest) -> Iterator[enter.Operation]:
+    """The toolchain; for a check with a link at /build, or another user in /etc/passwd, put over it."""
+    root, conditions = str(request.root.path), request.conditions
+    yield enter.Bind(root, "/")
+    links = conditions.build != BUILD
+    texts = _user_files(request)
+    if links or texts:
+        yield enter.FileSystem("tmpfs", "/tmp", "mode=755")
+        if links:
+            yield enter.Folder(f"/tmp{conditions.build}")
+            yield enter.Link(conditions.build, f"/tmp{BUILD}")
+        for name, text in texts.items():
+            yield enter.Text(f"/tmp/{name}", text)
+        yield enter.Overlay("/", [f"{root}/tmp", root])
+
+
+def _user_files(request: BuildRequest) -> dict[str, str]:
+    """/etc/passwd and /etc/group with one more line, where the toolchain has them and the user is another one."""
+    conditions, usual = request.conditions, Conditions()
+    if (conditions.user, conditions.uid, conditions.gid) == (usual.user, usual.uid, usual.gid):
+        return {}
+    user, uid, gid = conditions.user, conditions.uid, conditions.gid
+    lines = {
+        "etc/passwd": f"{user}:x:{uid}:{gid}:{user}:{conditions.build}:/bin/sh\n",
+        "etc/group": f"{user}:x:{gid}:\n",
+    }
+    return {name: _text_of(request, name) + line for name, line in lines.items() if _has(request, name)}
+
+
+def _has(request: BuildRequest, name: str) -> bool:
+    """Whether the toolchain has this file, and no link on the way leads out of it."""
+    path = request.root.path / name
+    return path.is_file() and path.resolve() == request.root.path.resolve() / name
+
+
+def _text_of(request: BuildRequest, name: str) -> str:
+    return (request.root.path / name).read_text(errors="surrogateescape")
+
+
+def _build(request: BuildRequest) -> enter.Operation:
+    if request.conditions.in_memory is not None:
+        return enter.FileSystem("tmpfs", request.conditions.build, "mode=755")
+    return enter.Bind(str(request.scratch / "build"), request.conditions.build, writable=True)
+
+
 def _inputs(request: BuildRequest) -> Iterator[enter.Operation]:
     yield enter.FileSystem("tmpfs", "/in", "mode=755")
-    for name in sorted(request.inputs):  # a tmpfs lists its entries in the order of their making
-        yield enter.Bind(str(request.inputs[name].path), f"/in/{name}")
+    in_memory = request.conditions.in_memory or ()
+    # a tmpfs lists its entries in the order of their making
+    for name in sorted(request.inputs, reverse=bool(in_memory)):
+        source, target = str(request.inputs[name].path), f"/in/{name}"
+        yield enter.Copy(source, target) if name in in_memory else enter.Bind(source, target)
     for name in sorted(request.files):
         yield enter.Text(f"/in/.builder/{name}", request.files[name])
+    if request.conditions.clock:
+        yield enter.Bind(str(request.conditions.clock.library), CLOCK)
     yield enter.Freeze("/in")
 
 
@@ -139,6 +212,24 @@ def _network(request: BuildRequest) -> Iterator[enter.Operation]:
         yield enter.Overlay("/etc", layers)
 
 
+def made_by_enter(conditions: Conditions) -> dict[str, Any]:
+    """The conditions that `enter` makes itself."""
+    return {
+        "hostname": conditions.hostname,
+        "domain": conditions.domain,
+        "uid": conditions.uid,
+        "gid": conditions.gid,
+        "umask": conditions.umask,
+        "random_addresses": conditions.random_addresses,
+        "probe": TIME if conditions.probe else [],
+    }
+
+
+def report_file(request: BuildRequest) -> Path:
+    """Where a builder's report lies on the host."""
+    return request.scratch / ("build" if request.conditions.in_memory is None else "tmp") / REPORT
+
+
 def spec(request: BuildRequest, *, interactive: bool = False) -> dict[str, Any]:
     """The text for `enter`, except for its parent and its status pipe."""
     return {
@@ -146,6 +237,7 @@ def spec(request: BuildRequest, *, interactive: bool = False) -> dict[str, Any]:
         "operations": [operation.data() for operation in operations(request)],
         "argv": list(request.argv),
         "env": environment(request),
+        "conditions": made_by_enter(request.conditions),
         "network": request.network,
         "interactive": interactive,
         "parent": None,

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ccstore.executor import enter
+from ccstore.executor.layout import made_by_enter
 from ccstore.executor.process import Process
 from ccstore.executor.refusal import Finding, Refusal
+from ccstore.ports import Conditions
 
 
 def findings(folder: Path) -> tuple[Finding, ...]:
@@ -44,6 +46,7 @@ def _try(root: Path, steps: list[enter.Operation]) -> Refusal | None:
         "operations": [step.data() for step in [enter.Bind(str(root), "/", writable=True), *steps]],
         "argv": [],
         "env": {},
+        "conditions": made_by_enter(Conditions()),
         "network": False,
         "interactive": False,
     }

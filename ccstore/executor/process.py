@@ -100,6 +100,12 @@ class Process:
         """After `wait`: whether the sandbox was complete, so that what followed is the command's doing."""
         return any("ready" in message for message in self._messages)
 
+    @property
+    def seen(self) -> dict[str, str]:
+        """After `wait`: what the builder could see of where it ran."""
+        seen = [message["seen"] for message in self._messages if "seen" in message]
+        return {name: str(value) for each in seen for name, value in each.items()}
+
     def refusal(self) -> Refusal | None:
         """After `wait`: what the system refused."""
         for message in self._messages:

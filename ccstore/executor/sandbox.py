@@ -60,6 +60,7 @@ class Sandbox:
                 report=_report(request, log),
                 overlays={output: request.staging / output for output in request.overlays},
                 command=layout.command(interpreter(), request),
+                seen=process.seen,
             )
         finally:
             if not kept:
@@ -177,7 +178,7 @@ def _missing(refusal: Refusal) -> str:
 
 def _report(request: BuildRequest, log: Log) -> Mapping[str, Any] | None:
     try:
-        return read_report(request.scratch / "build" / layout.REPORT)
+        return read_report(layout.report_file(request))
     except ValueError as error:
         log(f"ccstore: the build's report is ignored: {error}\n".encode())
         return None

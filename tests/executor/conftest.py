@@ -90,8 +90,8 @@ class Builds:
         scratch, staging = self.place / f"scratch-{self.count}", self.place / f"staging-{self.count}"
         scratch.mkdir()
         staging.mkdir()
-        given = {"argv": ("/bin/sh", "-c", script), "scratch": scratch, "staging": staging, **options}
-        return BuildRequest(label="test", root=self.root, **given)
+        given = {"root": self.root, "argv": ("/bin/sh", "-c", script), **options}
+        return BuildRequest(label="test", scratch=scratch, staging=staging, **given)
 
     def run(self, script: str, cancel: Cancel | None = None, **options: Any) -> Done:
         request = self.request(script, **options)

@@ -14,6 +14,7 @@ import pytest
 from ccstore.executor import enter, layout
 from ccstore.executor.process import interpreter
 from ccstore.executor.sandbox import Sandbox
+from ccstore.ports import Conditions
 
 from .conftest import Builds
 from .nested import in_namespaces, mount_tmpfs
@@ -103,7 +104,7 @@ def test_an_older_kernel_is_served_by_remounting(builds: Builds) -> None:
 import sys; sys.path.insert(0, {str(Path(enter.__file__).parent)!r})
 import enter, os
 enter.SYS_MOUNT_SETATTR = 100000  # no such system call
-enter.enter_namespaces(False)
+enter.enter_namespaces(False, {layout.made_by_enter(Conditions())!r})
 enter.restrict(sys.argv[1], enter.MS_RDONLY | enter.MS_NOSUID)
 for each in (sys.argv[1], sys.argv[1] + "/inner one"):
     print(os.statvfs(each).f_flag & 15)
