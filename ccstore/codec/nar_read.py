@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 from ccstore.codec import nar
+from ccstore.codec.compression import Readable
 from ccstore.errors import CcError
 
 _MAX_NAME = 255
@@ -24,7 +24,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
-def unpack(source: BinaryIO, target: Path) -> None:
+def unpack(source: Readable, target: Path) -> None:
     """Makes the tree that the NAR in `source` describes, at `target`, which must not exist.
 
     Files get the modes 0644 or 0755. After an error what was made so far is left for the caller to remove.

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
+from ccstore.model import bencode
 from ccstore.model.hashes import Sha256
 from ccstore.model.objects import ObjectInfo
+from ccstore.model.signature import Signature, merged
 from ccstore.model.storepath import StorePath
 
 Origin = Literal["built", "substituted"]
 Purity = Literal["clean", "assisted", "incremental"]
 PURITIES: tuple[Purity, ...] = ("clean", "assisted", "incremental")  # from best to worst
 FORMAT = 1
+_ID = re.compile(r"([0-9a-f]{64})\^([0-9A-Za-z][0-9A-Za-z+._-]{0,99})")
 
 
 class OutputId(NamedTuple):
@@ -27,15 +31,17 @@ class OutputId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> OutputId:
-        derivation, caret, output = text.partition("^")
-        if len(derivation) != 64 or not caret or not output:
-            raise ValueError(f"{text!r} is not <derivation id>^<output>")
-        return cls(derivation, output)
+        """Raises ValueError; what it takes is safe as the name of a file."""
+        found = _ID.fullmatch(text)
+        if not found:
+            raise ValueError(f"{text[:200]!r} is not <derivation id>^<output>")
+        return cls(found[1], found[2])
 
 
 @dataclass(frozen=True, slots=True)
 class Realisation:
-    """`inputs` are the realisations that this one was made from: the edges of a closure."""
+    """`inputs` are the realisations that this one was made from: the edges of a closure. `signatures` are over
+    `statement`, which says all of it but where it came from."""
 
     id: OutputId
     object: ObjectInfo
@@ -43,23 +49,42 @@ class Realisation:
     origin: Origin = "built"
     executor: str = ""
     purity: Purity = "clean"
+    signatures: tuple[Signature, ...] = ()
+
+    def statement(self) -> bytes:
+        """The bytes that are signed; they may never change, or no old signature holds."""
+        return bencode.encode(
+            {
+                "type": "ccstore-realisation-1",
+                "id": str(self.id),
+                "path": self.object.path.logical,
+                "nar-hash": self.object.nar_hash.hex,
+                "nar-size": self.object.nar_size,
+                "inputs": [str(each) for each in self.inputs],
+                "executor": self.executor,
+                "purity": self.purity,
+            }
+        )
+
+    def with_signatures(self, more: tuple[Signature, ...]) -> Realisation:
+        return replace(self, signatures=merged(self.signatures, more))
 
     def to_json(self) -> str:
         """One line, keys in a fixed order: the content of a file in `realisations/`."""
-        return json.dumps(
-            {
-                "format": FORMAT,
-                "id": str(self.id),
-                "path": self.object.path.base,
-                "narHash": self.object.nar_hash.sri,
-                "narSize": self.object.nar_size,
-                "inputs": [str(each) for each in self.inputs],
-                "origin": self.origin,
-                "executor": self.executor,
-                "purity": self.purity,
-            },
-            separators=(",", ":"),
-        )
+        value: dict[str, Any] = {
+            "format": FORMAT,
+            "id": str(self.id),
+            "path": self.object.path.base,
+            "narHash": self.object.nar_hash.sri,
+            "narSize": self.object.nar_size,
+            "inputs": [str(each) for each in self.inputs],
+            "origin": self.origin,
+            "executor": self.executor,
+            "purity": self.purity,
+        }
+        if self.signatures:
+            value["signatures"] = [str(each) for each in self.signatures]
+        return json.dumps(value, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Realisation:
@@ -78,8 +103,9 @@ class Realisation:
                 origin="substituted" if value["origin"] == "substituted" else "built",
                 executor=str(value["executor"]),
                 purity=value["purity"],
+                signatures=tuple(Signature.parse(each) for each in value.get("signatures", ())),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a realisation: {error!r}") from error
 
 
