@@ -88,7 +88,7 @@ def test_a_changed_byte_is_noticed_or_is_what_it_says(at: int, byte: int) -> Non
         found = narinfo.decode(data)
     except ValueError:
         return
-    assert sorted(found.encode().splitlines()) == sorted(data.splitlines())
+    assert set(data.splitlines()) <= set(found.encode().splitlines())
 
 
 @pytest.mark.parametrize(
