@@ -66,12 +66,19 @@ def _no_repository(url: str, problem: str) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--accept", action="store_true", help="take over what a golden file does not say yet")
+    parser.addoption("--full", action="store_true", help="run the long tests at their full length, for hours")
 
 
 @pytest.fixture
 def accept(request: pytest.FixtureRequest) -> bool:
     """Whether golden files are to be rewritten; look at what changes before you commit it."""
     return bool(request.config.getoption("--accept"))
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether what is repeated many times is repeated as often as the README's figures say."""
+    return bool(request.config.getoption("--full"))
 
 
 @pytest.fixture(scope="session")

@@ -164,7 +164,12 @@ class _Headers:
         type_flag = block[156:157]
         if type_flag in (b"L", b"K"):
             key = b"path" if type_flag == b"L" else b"linkpath"
-            self._add(key, self._body(block, _MAX_NAME + 1).rstrip(b"\0"))
+            name = self._body(block, _MAX_NAME + 1, padded=True)
+            if name[_number(block, 124, 12) :].strip(
+                b"\0"
+            ):  # some read on to the first NUL, others stop here
+                raise ArchiveRefused(name, "is a long name with more behind its end")
+            self._add(key, name.rstrip(b"\0"))
         elif type_flag in (b"x", b"g"):
             if type_flag == b"x" and self._has_pax:  # to GNU tar the last one counts, to others all do
                 raise ArchiveRefused(_name(block), "an entry is given two pax headers")
@@ -185,14 +190,14 @@ class _Headers:
             raise ArchiveRefused(value, f"an entry's {key.decode()} is empty, too long or holds a NUL")
         self._extra[key] = value
 
-    def _body(self, block: bytes, limit: int) -> bytes:
+    def _body(self, block: bytes, limit: int, *, padded: bool = False) -> bytes:
         size = _number(block, 124, 12)
         if size > limit:
             raise ArchiveRefused(_name(block), f"is a header of {size} bytes; {limit} are allowed")
-        padded = self._source.take(-(-size // BLOCK) * BLOCK)
-        if len(padded) < size:
+        body = self._source.take(-(-size // BLOCK) * BLOCK)
+        if len(body) < size:
             raise ArchiveRefused(_name(block), "is cut short: the archive ends in a long header")
-        return padded[:size]
+        return body if padded else body[:size]
 
 
 def _text(field: bytes) -> bytes:

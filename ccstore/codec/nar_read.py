@@ -28,52 +28,74 @@ def unpack(source: Readable, target: Path) -> None:
     """Makes the tree that the NAR in `source` describes, at `target`, which must not exist.
 
     Files get the modes 0644 or 0755. After an error what was made so far is left for the caller to remove.
-    Raises CcError `nar-invalid`, and OSError from reading and writing.
+    Raises CcError `nar-invalid`, `file-changed` if somebody moves the tree meanwhile, and OSError from reading and
+    writing.
     """
     reader = _Reader(source.read)
     reader.expect(nar.MAGIC)
-    parent = os.open(target.parent, _FOLDER)
-    try:
-        _unpack_node(reader, parent, os.fsencode(target.name))
-    finally:
-        os.close(parent)
+    with _Place(target.parent) as place:
+        _unpack_node(reader, place, os.fsencode(target.name))
     reader.expect_end()
 
 
-def _unpack_node(reader: _Reader, parent: int, name: bytes) -> None:
-    if not _unpack_leaf_or_folder(reader, parent, name):
+def _unpack_node(reader: _Reader, place: _Place, name: bytes) -> None:
+    if not _unpack_leaf_or_folder(reader, place.descriptor, name):
         return
-    stack = [_Folder(parent, name)]
-    try:
-        while stack:
-            folder = stack[-1]
-            child = _next_name(reader, folder)
-            if child is None:
-                stack.pop().close()
-                if stack:
-                    reader.expect(nar.CLOSE)
-            elif _unpack_leaf_or_folder(reader, folder.descriptor, child):
-                stack.append(_Folder(folder.descriptor, child))
-            else:
+    place.enter(name)
+    while place.depth:
+        child = _next_name(reader, place)
+        if child is None:
+            place.leave()
+            if place.depth:
                 reader.expect(nar.CLOSE)
-    finally:
-        for folder in stack:
-            folder.close()
+        elif _unpack_leaf_or_folder(reader, place.descriptor, child):
+            place.enter(child)
+        else:
+            reader.expect(nar.CLOSE)
 
 
-class _Folder:
-    """An open folder that is being filled, and the last name in it."""
+class _Place:
+    """The open folder that is being filled, and the last name in it.
 
-    def __init__(self, parent: int, name: bytes) -> None:
-        self.descriptor = os.open(name, _FOLDER, dir_fd=parent)
+    One descriptor is open, however deep folders are nested: a NAR of 200 kB may have as many of them in one another
+    as a process may have files open. Those above are found again by `..`, which must be what they were.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.descriptor = os.open(folder, _FOLDER)
         self.last = b""
+        self._above: list[tuple[os.stat_result, bytes]] = []
 
-    def close(self) -> None:
+    def __enter__(self) -> _Place:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         os.close(self.descriptor)
 
+    @property
+    def depth(self) -> int:
+        return len(self._above)
 
-def _next_name(reader: _Reader, folder: _Folder) -> bytes | None:
-    """The name of the next entry of `folder`, None when it has no more."""
+    def enter(self, name: bytes) -> None:
+        self._above.append((os.fstat(self.descriptor), self.last))
+        self._move(name)
+        self.last = b""
+
+    def leave(self) -> None:
+        before, self.last = self._above.pop()
+        self._move(b"..")
+        if not os.path.samestat(before, os.fstat(self.descriptor)):
+            hint = "try again when nothing else works in the store"
+            raise CcError("file-changed", "a folder was moved while it was filled", hint=hint)
+
+    def _move(self, name: bytes) -> None:
+        there = os.open(name, _FOLDER, dir_fd=self.descriptor)
+        os.close(self.descriptor)
+        self.descriptor = there
+
+
+def _next_name(reader: _Reader, place: _Place) -> bytes | None:
+    """The name of the next entry of the folder, None when it has no more."""
     word = reader.string(_MAX_WORD)
     if word == b")":
         return None
@@ -83,9 +105,9 @@ def _next_name(reader: _Reader, folder: _Folder) -> bytes | None:
     name = reader.string(_MAX_NAME)
     if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
         raise reader.invalid(f"{name!r} cannot name a file")
-    if name <= folder.last:
-        raise reader.invalid(f"the name {name!r} comes after {folder.last!r}")
-    folder.last = name
+    if name <= place.last:
+        raise reader.invalid(f"the name {name!r} comes after {place.last!r}")
+    place.last = name
     reader.expect(nar.NODE)
     return name
 

@@ -168,7 +168,7 @@ def _decompressed(file: BinaryIO, prefix: str) -> Iterator[bytes]:
         while chunk := stream.read(CHUNK):
             yield chunk
     except _damage() as error:
-        raise archive.ArchiveRefused(name.encode(), f"cannot be decompressed ({error})") from error
+        raise archive.ArchiveRefused(os.fsencode(name), f"cannot be decompressed ({error})") from error
 
 
 def _damage() -> tuple[type[Exception], ...]:
@@ -220,5 +220,5 @@ def _opened(member: Any, suffix: str) -> Any:
         ".zst": _Zstd,
     }
     if suffix not in readers:
-        raise archive.ArchiveRefused(suffix.encode(), "is an unknown compression")
+        raise archive.ArchiveRefused(os.fsencode(suffix), "is an unknown compression")
     return readers[suffix](member)

@@ -61,6 +61,8 @@ def _read(data: bytes, at: int) -> tuple[Value, int]:
     if lead == b"d":
         return _read_dict(data, at + 1)
     colon = data.index(b":", at)
+    if not data[at:colon].isdigit():  # below zero it would lead back to what was read already
+        raise ValueError("a string has no length")
     end = colon + 1 + int(data[at:colon])
     if end > len(data):
         raise ValueError("a string is cut short")

@@ -105,7 +105,7 @@ class Realisation:
                 purity=value["purity"],
                 signatures=tuple(Signature.parse(each) for each in value.get("signatures", ())),
             )
-        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"not a realisation: {error!r}") from error
 
 

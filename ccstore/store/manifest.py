@@ -98,7 +98,7 @@ def _parse_header(line: bytes) -> Header:
             StorePath.parse(value["path"]), Sha256.parse(value["narHash"]), int(value["narSize"])
         )
         return Header(info, int(value["registered"]))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a manifest: {error!r}") from error
 
 
@@ -118,7 +118,7 @@ def _read_record(stream: io.BytesIO, head: bytes) -> Entry:
 
 
 def _exact(stream: io.BytesIO, size: int) -> bytes:
-    data = stream.read(size)
+    data = stream.read(min(size, _MAX_SIZE))
     if len(data) != size:
         raise ValueError("a manifest that is cut short")
     return data

@@ -46,3 +46,17 @@ def with_checksum(block: bytes) -> bytes:
     """`block`, a header of 512 bytes, with the checksum that it should have."""
     total = sum(block[:148]) + 8 * 32 + sum(block[156:])
     return block[:148] + b"%06o\0 " % total + block[156:]
+
+
+class Memory:
+    """An archive's bytes, as the reader wants them."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def take(self, size: int) -> bytes:
+        taken, self.data = self.data[:size], self.data[size:]
+        return taken
+
+    def skip(self, size: int) -> bool:
+        return len(self.take(size)) == size

@@ -19,21 +19,9 @@ from ccstore.builders.archive import (
     members,
     normalise,
 )
-from tests.builders.tars import Written, entry, file, folder, hardlink, symlink, tar, with_checksum
+from tests.builders.tars import Memory, Written, entry, file, folder, hardlink, symlink, tar, with_checksum
 
 FORMATS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
-
-
-class Memory:
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def take(self, size: int) -> bytes:
-        taken, self.data = self.data[:size], self.data[size:]
-        return taken
-
-    def skip(self, size: int) -> bool:
-        return len(self.take(size)) == size
 
 
 def listed(data: bytes, check: TreeCheck | None = None) -> list[Member]:
@@ -232,6 +220,7 @@ def _pax(key: str, value: str) -> bytes:
         _extension(b"L", b"../x\0"),
         _extension(b"L", b"a\0") + _extension(b"x", _pax("path", "b")),
         _extension(b"L", b"n" * 5000),
+        _extension(b"L", b"name")[:-508] + b"-and-more".ljust(508, b"\0"),  # to some a name ends at its NUL
         _extension(b"L", b""),
     ],
 )

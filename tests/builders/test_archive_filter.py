@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccstore.builders import archive, tarfilter
-from tests.builders.tars import Written, entry, file, folder, hardlink, symlink, tar
+from tests.builders.tars import Memory, Written, entry, file, folder, hardlink, symlink, tar
 
 FILTER = Path(tarfilter.__file__)
 
@@ -151,7 +151,7 @@ def test_flipped_bytes_are_read_as_tar_reads_them(data: st.DataObject) -> None:
 
 
 def _listing(data: bytes) -> list[tuple[bytes, int]] | None:
-    source, check = _Memory(data), archive.TreeCheck()
+    source, check = Memory(data), archive.TreeCheck()
     found = []
     try:
         for member in archive.members(source):
@@ -160,15 +160,3 @@ def _listing(data: bytes) -> list[tuple[bytes, int]] | None:
     except archive.ArchiveRefused:
         return None
     return found
-
-
-class _Memory:
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def take(self, size: int) -> bytes:
-        taken, self.data = self.data[:size], self.data[size:]
-        return taken
-
-    def skip(self, size: int) -> bool:
-        return len(self.take(size)) == size

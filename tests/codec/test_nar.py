@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import resource
 import shutil
 import socket
 from pathlib import Path
@@ -75,6 +76,35 @@ def test_depth_is_not_bounded_by_the_interpreter(tmp_path: Path) -> None:
     assert dumped(tmp_path / "u") == data
     for tree in (deep, tmp_path / "u"):
         remove(tree)  # pytest's own removal would recurse
+
+
+def test_a_deep_nar_needs_no_more_open_files_than_a_flat_one(tmp_path: Path) -> None:
+    data = nar.MAGIC + nested(600)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
+    try:
+        nar_read.unpack(io.BytesIO(data), tmp_path / "u")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert dumped(tmp_path / "u") == data
+
+
+def test_a_folder_that_is_moved_meanwhile_is_noticed(tmp_path: Path) -> None:
+    """What comes after it in the NAR would be made beside the tree."""
+
+    class Moving(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if (tmp_path / "u/d").exists():
+                (tmp_path / "u/d").rename(tmp_path / "elsewhere")
+            return super().read(256)
+
+    data = nar.MAGIC + folder_node(
+        entry(b"d", folder_node(entry(b"a", file_node(bytes(300))))), entry(b"e", file_node())
+    )
+    with pytest.raises(CcError) as caught:
+        nar_read.unpack(Moving(data), tmp_path / "u")
+    assert caught.value.code == "file-changed"
+    assert {each.name for each in tmp_path.iterdir()} == {"u", "elsewhere"}
 
 
 @pytest.mark.parametrize("inside", [True, False])
@@ -173,6 +203,15 @@ def entry(name: bytes, node: bytes) -> bytes:
 
 def file_node(data: bytes = b"evil") -> bytes:
     return nar.file_head(len(data), False) + data + nar.file_tail(len(data))
+
+
+def nested(depth: int) -> bytes:
+    """Folders in one another."""
+    return (
+        (nar.DIRECTORY + nar.ENTRY + nar.string(b"d") + nar.NODE) * depth
+        + folder_node()
+        + 2 * nar.CLOSE * depth
+    )
 
 
 def folder_node(*entries: bytes) -> bytes:

@@ -150,6 +150,7 @@ def _nothing_left(tmp_path: Path) -> None:
         ar({"debian-binary": b"2.0\n"}),
         deb("p", [file("./f", b"1" * 5000)])[:-300],
         deb("p", [file("./f")]).replace(b"data.tar.xz ", b"data.tar.lz4"),
+        deb("p", [file("./f")]).replace(b"data.tar.xz ", b"data.tar.\xff\xfe "),
         deb("p", [file("./f")]) + ar({"data.tar.xz": b""})[8:],
         deb("p", [file("./f")]).replace(b"\xfd7zXZ", b"\xfd7zXY"),
         deb("other", [file("./f")]),

@@ -133,7 +133,21 @@ def test_bencode_refuses_or_is_canonical(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"i01e", b"i-0e", b"2:a", b"l", b"d1:bi1e1:ai1ee", b"i1ei2e", b"1:\xff", b"di1ei2ee", b"l" * 5000],
+    [
+        b"",
+        b"i01e",
+        b"i-0e",
+        b"2:a",
+        b"-2:",
+        b"dl-04:oe",
+        b"+1:a",
+        b"l",
+        b"d1:bi1e1:ai1ee",
+        b"i1ei2e",
+        b"1:\xff",
+        b"di1ei2ee",
+        b"l" * 5000,
+    ],
 )
 def test_bencode_refuses(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):

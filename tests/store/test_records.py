@@ -11,12 +11,15 @@ import pytest
 from ccstore.errors import CcError
 from ccstore.model.derivation import Derivation, FixedOutput
 from ccstore.model.hashes import Sha256
+from ccstore.model.objects import ObjectInfo
 from ccstore.model.realisation import OutputId, Realisation
+from ccstore.model.storepath import StorePath
 from ccstore.store.history import Run
 from ccstore.store.store import Store
 from tests.store.samples import derive, python, realise, register
 
 ID = "e" * 64
+DIGEST = Sha256(bytes(32))
 
 
 def test_roots(store: Store) -> None:
@@ -50,6 +53,16 @@ def test_names_that_no_root_can_have(name: str, store: Store) -> None:
     with pytest.raises(CcError) as caught:
         store.roots.add(name, info.path)
     assert caught.value.code == "name-invalid"
+
+
+@pytest.mark.parametrize("size", ["1e999", "NaN", "null", "[]", '"x"', "[" * 5000])
+def test_a_realisation_that_is_none(size: str) -> None:
+    text = Realisation(
+        OutputId(ID, "out"), ObjectInfo(StorePath.of_content("a", DIGEST), DIGEST, 96)
+    ).to_json()
+    assert Realisation.from_json(text).object.nar_size == 96
+    with pytest.raises(ValueError):
+        Realisation.from_json(text.replace(":96,", f":{size},"))
 
 
 def test_realisations(store: Store) -> None:
