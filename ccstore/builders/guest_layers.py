@@ -149,7 +149,7 @@ class _Layer:
             for path, _ in entries:
                 self._whiteout(path)
             for path, info in entries:
-                if not path.rpartition("/")[2].startswith(WHITEOUT):
+                if not self._is_marker(path):
                     self._add(path, info)
         except (tarfile.TarError, RecursionError) as error:  # a header of a header of a header
             blobs.corrupt(f"{self._label} is no tar archive: {error}")
@@ -232,6 +232,14 @@ class _Layer:
                 )
             self._tree.remove(f"{folder}/{gone}")
 
+    def _is_marker(self, path: str) -> bool:
+        """Whether an entry says something of others; who reads what we write would take a folder for a whiteout."""
+        *above, name = path.split("/")
+        reserved = [part for part in above if part.startswith(WHITEOUT)]
+        if any(not part.startswith(WHITEOUT * 2) for part in reserved):
+            self._refuse(path, "is below a whiteout")
+        return bool(reserved) or name.startswith(WHITEOUT)
+
     def _add(self, path: str, info: tarfile.TarInfo) -> None:
         if not path:
             if info.isdir():
@@ -281,3 +289,5 @@ class _Layer:
             depth += -1 if part == ".." else 1
             if depth < 0:
                 self._refuse(path, f"is a link that leads out of the image, to {target!r}")
+            if part.startswith(WHITEOUT):
+                self._refuse(path, f"is a link to the name of a whiteout, {target!r}")

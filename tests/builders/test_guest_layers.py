@@ -90,9 +90,8 @@ def test_an_opaque_folder_hides_all_that_was_in_it(tmp_path: Path) -> None:
 
 
 def test_whiteouts_of_nothing_and_those_of_aufs_are_nothing(tmp_path: Path) -> None:
-    assert (
-        merged(tmp_path, [file(".wh.a", b""), file("b/.wh..wh.plnk", b""), file("b/.wh..wh..opq", b"")]) == {}
-    )
+    upper = [file(".wh.a", b""), file("b/.wh..wh.plnk", b""), file("b/.wh..wh..opq", b"")]
+    assert merged(tmp_path, [*upper, file(".wh..wh.plnk/12.34", b"x")]) == {}
 
 
 def test_a_file_becomes_a_folder_and_the_other_way_round(tmp_path: Path) -> None:
@@ -167,6 +166,9 @@ def test_extended_attributes_are_told_of(tmp_path: Path, capsys: pytest.CaptureF
     [
         ([file("../etc/passwd")], "'..'"),
         ([file("a/../../b")], "'..'"),
+        ([file("a/.wh.b/c")], "below a whiteout"),
+        ([file(".wh./c")], "below a whiteout"),
+        ([symlink("a", "/b/.wh.c"), file("a/d")], "name of a whiteout"),
         ([symlink("a", "../../etc")], "leads out"),
         ([symlink("a/b", "../../etc")], "leads out"),
         ([symlink("a/b", "../c/../../../etc")], "leads out"),

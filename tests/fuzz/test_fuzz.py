@@ -12,7 +12,13 @@ from ccstore.builders.archive import ArchiveRefused, normalise
 from tests.fuzz.campaign import NAMES, ROOT, engine, fuzz
 from tests.fuzz.targets.tar import listed
 
-RUNS = {"nar": 15_000, "tar": 8_000, "records": 40_000}  # what takes about three seconds
+RUNS = {
+    "nar": 15_000,
+    "narinfo": 20_000,
+    "packed": 5_000,
+    "tar": 8_000,
+    "records": 40_000,
+}  # what takes about three seconds
 SECONDS = 300
 
 
