@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ccstore.build import evaluation
+from ccstore.build.lineage import lineage_of
 from ccstore.build.plan import History, Planned, plan
 from ccstore.build.realize import realize
 from ccstore.build.resolve import Resolved, resolve
@@ -28,6 +29,7 @@ from ccstore.fetch.mirrors import Mirrors
 from ccstore.model.derivation import AnyDerivation
 from ccstore.model.graph import Graph, Local, Ref
 from ccstore.model.hashes import Sha256
+from ccstore.model.lineage import Lineage
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.realisation import Realisation
 from ccstore.model.storepath import StorePath
@@ -138,12 +140,23 @@ class Workspace:
         refs = self.find(targets)
         names = {self.root_name(target): ref for target, ref in zip(targets, refs, strict=True)}
         found = self.realize_refs(refs, sink=sink, options=options or Options(), cancel=cancel, roots=names)
+        self._keep_lineages(names)
         try:
             for target, ref in zip(targets, refs, strict=True):
                 self._remember(target, ref, found[ref])
         except OSError as error:  # the answer is right all the same, and only the next one takes longer
             sink(Noted(f"the answer could not be cached: {error}", warning=True))
         return found
+
+    def _keep_lineages(self, roots: Mapping[str, Ref]) -> None:
+        """Writes down what each root was made from, for those who ask later what has changed."""
+        resolved = self.resolve(list(roots.values()))
+        for name, ref in roots.items():
+            self.store.lineages.record(name, lineage_of(self.graph, ref, resolved, texts=True))
+
+    def lineage(self, target: Ref) -> Lineage:
+        """What `target` is made from as the project is now."""
+        return lineage_of(self.graph, target, self.resolve([target]), texts=False)
 
     def realize_refs(
         self,

@@ -55,12 +55,13 @@ class OciSource:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """A download with a known hash."""
+    """A download with a known hash; `version` is what a lock file says that it is."""
 
     name: str
     fixed: FixedOutput
     source: UrlSource | GitSource | OciSource
     where: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,8 @@ def _lower_debian(draft: Draft, recipe: Recipe, spec: DebianRecipe) -> None:
     for package in recipe.lock.packages:
         fixed = FixedOutput(object_name(f"{recipe.name}-{package.name}"), "flat", package.sha256)
         source = UrlSource((f"mirror://debian/{package.path}",), package.size)
-        inputs[package.name] = draft.add(Fetch(f"{recipe.name}.{package.name}", fixed, source, where))
+        step = Fetch(f"{recipe.name}.{package.name}", fixed, source, where, package.version)
+        inputs[package.name] = draft.add(step)
     files = {
         "links": "".join(f"{path} -> {text}\n" for path, text in sorted(spec.links.items())),
         "exclude": "".join(f"{glob}\n" for glob in sorted(set(spec.exclude))),

@@ -30,6 +30,7 @@ from ccstore.store.layout import STAGING_PREFIX, TRASH_PREFIX, Layout
 from ccstore.store.manifest import Header
 from ccstore.store.measure import Measure, disk_usage
 from ccstore.store.rebuild import object_names, realisation_files
+from ccstore.store.roots import root_files
 from ccstore.store.store import Store
 
 LEFTOVER_AGE = (
@@ -66,7 +67,7 @@ class GcReport:
 class _Doomed:
     objects: list[StorePath] = field(default_factory=list)
     facts: set[OutputId] = field(default_factory=set)
-    records: list[Path] = field(default_factory=list)  # manifests, derivations, realisations
+    records: list[Path] = field(default_factory=list)  # manifests, derivations, realisations, lineages
     rubbish: list[Path] = field(default_factory=list)
     logs: list[Path] = field(default_factory=list)
     kept: int = 0
@@ -199,15 +200,19 @@ class _Collection:
         known = {layout.realisation(each) for each in facts}
         found = [file for file in realisation_files(layout) if file not in known]
         found += [file for file in layout.derivations.iterdir() if file.name not in kept]
-        return found + [
+        found += [
             file for file in layout.manifests.iterdir() if file.name not in left and file.name[0] != "."
         ]
+        rooted = {file.relative_to(layout.roots) for file in root_files(layout.roots)}
+        lineages = root_files(layout.lineages)
+        return found + [file for file in lineages if file.relative_to(layout.lineages) not in rooted]
 
     def _rubbish(self, sessions: set[str]) -> list[Path]:
         """What sessions that ended left half made, and trash of collections that were interrupted."""
         layout = self._layout
         found: list[Path] = []
-        for folder in (layout.root, layout.derivations, layout.realisations, *layout.roots.iterdir()):
+        by_project = [*layout.roots.iterdir(), *layout.lineages.iterdir()]
+        for folder in (layout.root, layout.derivations, layout.realisations, *by_project):
             found += folder.glob(files.UNFINISHED + "*")
         for path in (*layout.objects.iterdir(), *layout.manifests.iterdir()):
             session = path.name.removeprefix(STAGING_PREFIX).partition("-")[0]

@@ -10,6 +10,7 @@
       drvs/<id>                   canonical bytes of derivations
       realisations/<id>^<output>.json
       roots/<project id>/<TARGET> one line of JSON for each GC root (roots.py)
+      lineages/<project id>/<TARGET>  what that was made from, in words (lineages.py)
       logs/<derivation id>.zst    build logs
       history/<step>.jsonl        one line for each run of a step
       partial/<derivation id>     unfinished downloads, which the next try goes on with
@@ -79,6 +80,10 @@ class Layout:
         return self.root / "logs"
 
     @property
+    def lineages(self) -> Path:
+        return self.root / "lineages"
+
+    @property
     def history(self) -> Path:
         return self.root / "history"
 
@@ -129,6 +134,7 @@ class Layout:
             self.derivations,
             self.realisations,
             self.roots,
+            self.lineages,
             self.logs,
             self.history,
             self.partial,

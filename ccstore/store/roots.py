@@ -73,9 +73,7 @@ class Roots:
         self._objects = objects
 
     def _file(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise CcError("name-invalid", f"{name!r} cannot name a root: <project>/<target> can")
-        return self._layout.roots / name
+        return self._layout.roots / checked(name)
 
     def add(self, name: str, path: StorePath, realisation: OutputId | None = None) -> None:
         """Makes or replaces the root `name`. Raises `not-found` for an object that is not there."""
@@ -114,8 +112,16 @@ class Roots:
         return found
 
 
-def root_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob("*/*") if not file.name.startswith("."))
+def checked(name: str) -> str:
+    """`name`, if a root can have it; raises `name-invalid`."""
+    if not _NAME.fullmatch(name):
+        raise CcError("name-invalid", f"{name!r} cannot name a root: <project>/<target> can")
+    return name
+
+
+def root_files(folder: Path, project: str = "*") -> list[Path]:
+    """The files of roots, or what is kept beside them, below `folder`."""
+    return sorted(file for file in folder.glob(f"{project}/*") if not file.name.startswith("."))
 
 
 def read(file: Path) -> Root:

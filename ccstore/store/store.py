@@ -11,6 +11,7 @@ from ccstore.store.database import Database, newer_store
 from ccstore.store.failures import EXPLAINED, explained, is_writable, read_only
 from ccstore.store.history import History
 from ccstore.store.layout import STORE_FORMAT, Layout
+from ccstore.store.lineages import Lineages
 from ccstore.store.locks import Locks
 from ccstore.store.logs import Logs
 from ccstore.store.objects import Objects
@@ -33,6 +34,7 @@ class Store:
         self.objects = Objects(layout, database)
         self.realisations = Realisations(layout, database)
         self.roots = Roots(layout, self.objects)
+        self.lineages = Lineages(layout)
         self.locks = Locks(layout.locks)
         self.logs = Logs(layout)
         self.history = History(layout)

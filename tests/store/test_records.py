@@ -7,11 +7,14 @@ import signal
 import threading
 
 import pytest
+import zstandard
 
 from ccstore.errors import CcError
 from ccstore.model.derivation import Derivation, FixedOutput
+from ccstore.model.graph import Ref
 from ccstore.model.hashes import Sha256
 from ccstore.model.objects import ObjectInfo
+from ccstore.model.lineage import Lineage, Origin
 from ccstore.model.realisation import OutputId, Realisation
 from ccstore.model.storepath import StorePath
 from ccstore.store.history import Run
@@ -44,6 +47,21 @@ def test_roots(store: Store) -> None:
     with pytest.raises(CcError) as caught:
         store.roots.remove("p1/kernel")
     assert caught.value.code == "root-unknown"
+
+
+def test_lineages(store: Store) -> None:
+    lineage = Lineage(Ref("kernel"), 7, {"kernel": Origin("kernel", "local", texts={"": "x\udcff"})})
+    store.lineages.record("p1/kernel", lineage)
+    assert store.lineages.get("p1/kernel") == lineage
+    assert list(store.lineages.of_project("p1")) == [lineage]
+    assert list(store.lineages.of_project("p2")) == []
+    for damage in (b"", b"\x28\xb5\x2f\xfd rubbish", zstandard.compress(b"{}")):
+        (store.layout.lineages / "p1/kernel").write_bytes(damage)
+        assert store.lineages.get("p1/kernel") is None
+        assert list(store.lineages.of_project("p1")) == []
+    with pytest.raises(CcError) as caught:
+        store.lineages.record("../x", lineage)
+    assert caught.value.code == "name-invalid"
 
 
 @pytest.mark.parametrize("name", ["kernel", "../x", "a/../b", "a/b/c", "/a", "a/", "a/.b", "a b/c", "a/b\n"])
