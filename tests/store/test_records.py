@@ -13,8 +13,8 @@ from ccstore.errors import CcError
 from ccstore.model.derivation import Derivation, FixedOutput
 from ccstore.model.graph import Ref
 from ccstore.model.hashes import Sha256
-from ccstore.model.objects import ObjectInfo
 from ccstore.model.lineage import Lineage, Origin
+from ccstore.model.objects import ObjectInfo
 from ccstore.model.realisation import OutputId, Realisation
 from ccstore.model.storepath import StorePath
 from ccstore.store.history import Run
