@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 Work = Literal["fetch", "build", "substitute", "register", "collect", "verify", "push", "pull", "wait"]
+# what the time of a step is spent on: `tools` and `download` are others' work, the rest is ccstore's own
+Phase = Literal["prepare", "sandbox", "tools", "download", "unpack", "register", "record"]
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Work on `target` began; `expected` is how long it took the last time, in seconds."""
+    """Work on `target` began; `expected` is how long it usually takes, in seconds."""
 
     target: str
     work: Work
@@ -51,6 +53,16 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Phased:
+    """A phase of the work on `target` has ended; `began` and `ended` are monotonic seconds."""
+
+    target: str
+    phase: Phase
+    began: float
+    ended: float
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
     """Something a person should know: a mirror that failed, a lock that is waited for."""
 
@@ -59,9 +71,19 @@ class Noted:
     warning: bool = False
 
 
-Event = Started | Progressed | Logged | Finished | Noted
+Event = Started | Progressed | Logged | Finished | Phased | Noted
 Sink = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
     """A sink for callers that do not watch."""
+
+
+def both(one: Sink, other: Sink) -> Sink:
+    """A sink for two that watch."""
+
+    def send(event: Event) -> None:
+        one(event)
+        other(event)
+
+    return send

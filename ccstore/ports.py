@@ -137,6 +137,7 @@ class BuildResult:
     changed (an overlayfs upper folder). `cpu_seconds` counts the build and all its children; `command` can be
     pasted into a shell to get the same sandbox again. `seen` is what the builder could see of where it ran, as far as
     the executor measures that: hostname, user, path, umask, clock (unix time at its begin), jobs, processors, …
+    From `began` to `ended` (monotonic seconds) the builder itself ran, where the executor knows that.
     """
 
     outcome: Literal["built", "failed", "timeout", "cancelled"]
@@ -146,6 +147,8 @@ class BuildResult:
     overlays: Mapping[str, Path] = field(default_factory=dict)
     command: str = ""
     seen: Mapping[str, str] = field(default_factory=dict)
+    began: float | None = None
+    ended: float | None = None
 
 
 class Executor(Protocol):

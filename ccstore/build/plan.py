@@ -5,13 +5,13 @@ Only what is needed appears: behind an object that is there, nothing is looked a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ccstore.build.resolve import Resolved
 from ccstore.model.derivation import AnyDerivation, Derivation
-from ccstore.model.graph import Build, Fetch, Graph, Local, Ref
+from ccstore.model.graph import Build, Fetch, Graph, Local, Ref, Step
 from ccstore.model.storepath import StorePath
 
 Action = Literal["present", "copy", "fetch", "build"]
@@ -19,21 +19,33 @@ Action = Literal["present", "copy", "fetch", "build"]
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One step of a plan. `expected` is how long it took the last time, in seconds."""
+    """One step of a plan. `expected` is how long it takes, in seconds, by the runs of the step `like`, and
+    `expected_cpu` how much processor time; `size` is that of a download."""
 
     step: str
     action: Action
     reason: str
     path: StorePath | None = None
     expected: float | None = None
+    expected_cpu: float | None = None
+    like: str | None = None
     size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class History:
-    """What earlier runs say about a step: how long it took, and which derivation it was."""
+class Expected:
+    """What a step should take, going by the runs of the step `like`: itself, or one that does the same work."""
 
-    seconds: Callable[[str], float | None]
+    like: str
+    seconds: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What earlier runs say about a step: how long it will take, and which derivation it was."""
+
+    expected: Callable[[Step], Expected | None]
     derivation: Callable[[str], AnyDerivation | None]
 
 
@@ -80,9 +92,16 @@ def _missing(
     if isinstance(here.step, Fetch):
         reason = "its object was collected" if known else "never fetched"
         size = getattr(here.step.source, "size", None)
-        return Planned(ref.step, "fetch", reason, path, history.seconds(ref.step), size)
+        return _timed(Planned(ref.step, "fetch", reason, path, size=size), here.step, history)
     reason = _build_reason(here, here.step, resolved, history, planned)
-    return Planned(ref.step, "build", reason, path, history.seconds(ref.step))
+    return _timed(Planned(ref.step, "build", reason, path), here.step, history)
+
+
+def _timed(planned: Planned, step: Step, history: History) -> Planned:
+    known = history.expected(step)
+    if known is None:
+        return planned
+    return replace(planned, expected=known.seconds, expected_cpu=known.cpu_seconds, like=known.like)
 
 
 def _build_reason(
@@ -126,3 +145,13 @@ def changes(old: Derivation, new: Derivation, labels: Mapping[str, str]) -> list
     if (old.policy, old.platform) != (new.policy, new.platform):
         found.append("the sandbox policy")
     return found or ["its outputs"]
+
+
+def similar(graph: Graph, step: Step) -> Iterator[Build]:
+    """The other builds that have the same builder as `step`."""
+    if isinstance(step, Build):
+        for other in graph.steps.values():
+            if not isinstance(other, Build) or other.name == step.name:
+                continue
+            if (other.argv, other.files) == (step.argv, step.files):
+                yield other

@@ -16,9 +16,10 @@ from pathlib import Path
 from ccstore.build.buildlog import BuildLog
 from ccstore.build.failure import AGAIN, build_error
 from ccstore.build.resolve import Outputs, known_outputs
+from ccstore.build.stopwatch import Stopwatch
 from ccstore.debian.unpack import debian_tree
 from ccstore.errors import CcError
-from ccstore.events import Finished, Noted, Sink, Started, Work
+from ccstore.events import Finished, Noted, Sink, Started, Work, ignore
 from ccstore.fetch.fetch import fetch
 from ccstore.fetch.mirrors import Mirrors
 from ccstore.model.derivation import BUILTIN, AnyDerivation, Derivation, FixedOutput
@@ -60,32 +61,41 @@ class Runner:
         with self._locked(step.name, derivation) as done:
             if done:
                 return done
-            last = self.store.history.last(step.name)
-            with self._reported(step.name, "build", last.seconds if last else None):
+            usual = self.store.history.usual(step.name)
+            watch = Stopwatch(step.name, self.sink)
+            with self._reported(step.name, "build", usual.seconds if usual else None):
                 if step.argv[0].startswith(BUILTIN):
-                    return self._build_builtin(step, derivation, inputs)
-                return self._build_sandboxed(step, derivation, inputs)
+                    return self._build_builtin(step, derivation, inputs, watch)
+                return self._build_sandboxed(step, derivation, inputs, watch)
 
     def fetch(self, step: Fetch) -> Outputs:
         with self._locked(step.name, step.fixed) as done:
             if done:
                 return done
-            started = time.monotonic()
-            with self._reported(step.name, "fetch", None), self.session.staging(step.fixed.name) as staging:
-                target, scratch = staging / "out", staging / "scratch"
-                scratch.mkdir()
-                fetch(
-                    step,
-                    target,
-                    mirrors=self.mirrors,
-                    partials=self.store.layout.partial,
-                    scratch=scratch,
-                    sink=self.sink,
-                    cancel=self.cancel,
-                )
-                nar_hash = step.fixed.sha256 if step.fixed.method == "nar" else None
-                info = self._register_one(target, step.fixed.name, nar_hash)
-            return self._record(step.name, step.fixed, {"out": info}, [], "fetch", started)
+            watch = Stopwatch(step.name, self.sink)
+            with self._reported(step.name, "fetch", None):
+                with self.session.staging(step.fixed.name) as staging:
+                    info = self._download(step, staging, watch)
+                outputs = self._record(step.name, step.fixed, {"out": info}, [], "fetch", watch)
+                self._remember(step.fixed, watch, "fetch")
+            return outputs
+
+    def _download(self, step: Fetch, staging: Path, watch: Stopwatch) -> ObjectInfo:
+        target, scratch = staging / "out", staging / "scratch"
+        scratch.mkdir()
+        with watch.phase("download"):
+            fetch(
+                step,
+                target,
+                mirrors=self.mirrors,
+                partials=self.store.layout.partial,
+                scratch=scratch,
+                sink=self.sink,
+                cancel=self.cancel,
+            )
+        nar_hash = step.fixed.sha256 if step.fixed.method == "nar" else None
+        with watch.phase("register"):
+            return self._register_one(target, step.fixed.name, nar_hash)
 
     def copy(self, step: Local, fixed: FixedOutput) -> Outputs:
         with self._locked(step.name, fixed) as done:
@@ -100,7 +110,7 @@ class Runner:
                     where=step.where or None,
                     hint="run the same command again",
                 )
-            return self._record(step.name, fixed, {"out": info}, [], "local")
+            return self._record(step.name, fixed, {"out": info}, [], "local", Stopwatch(step.name, ignore))
 
     def present(self, outputs: Outputs) -> bool:
         """Whether every object is there, and stays there from now on."""
@@ -135,37 +145,57 @@ class Runner:
             self.sink(Finished(name, work, time.monotonic() - started, failed or None))
 
     def _build_builtin(
-        self, step: Build, derivation: Derivation, inputs: Mapping[str, Realisation]
+        self, step: Build, derivation: Derivation, inputs: Mapping[str, Realisation], watch: Stopwatch
     ) -> Outputs:
-        started = time.monotonic()
         trees = {name: self._tree(each) for name, each in inputs.items()}
         with self.session.staging(step.object_name) as staging:
-            BUILTINS[step.argv[0].removeprefix(BUILTIN)](trees, step.files, staging / "out", self.cancel)
+            with watch.phase("unpack"):
+                BUILTINS[step.argv[0].removeprefix(BUILTIN)](trees, step.files, staging / "out", self.cancel)
             if self.cancel.cancelled:
                 raise CcError("interrupted", f"{step.name} was interrupted")
-            objects = {"out": self._register_one(staging / "out", derivation.object_name("out"))}
-        return self._record(step.name, derivation, objects, list(inputs.values()), "builtin", started)
+            with watch.phase("register"):
+                objects = {"out": self._register_one(staging / "out", derivation.object_name("out"))}
+        outputs = self._record(step.name, derivation, objects, list(inputs.values()), "builtin", watch)
+        self._remember(derivation, watch, "builtin")
+        return outputs
 
     def _build_sandboxed(
-        self, step: Build, derivation: Derivation, inputs: Mapping[str, Realisation]
+        self, step: Build, derivation: Derivation, inputs: Mapping[str, Realisation], watch: Stopwatch
     ) -> Outputs:
-        started = time.monotonic()
         last = self.store.history.last(step.name)
         with self.session.staging(step.object_name) as staging:
-            request = self._request(step, inputs, staging)
+            with watch.phase("prepare"):
+                request = self._request(step, inputs, staging)
             with self.store.logs.writer(derivation.id) as writer:
                 expected = last.log_lines if last else None
                 log = BuildLog(step.name, writer, self.sink, expected, lambda: _is_full(staging))
-                result = self.executor.build(request, log.write, self.cancel)
+                result = self._run(request, log, watch)
                 log.close()
             if result.outcome != "built":
-                self._remember(step.name, derivation, started, result, log)
+                self._remember(derivation, watch, self.executor.name, result, log)
                 keep = self.keep_failed and result.outcome in ("failed", "timeout")
                 kept = self._keep(staging, derivation, result) if keep else None
                 raise build_error(step, result, log, kept)
-            objects = self._register(step, derivation, inputs, request.staging, result)
-        self._remember(step.name, derivation, started, result, log)
-        return self._record(step.name, derivation, objects, list(inputs.values()), self.executor.name)
+            with watch.phase("register"):
+                objects = self._register(step, derivation, inputs, request.staging, result)
+        outputs = self._record(
+            step.name, derivation, objects, list(inputs.values()), self.executor.name, watch
+        )
+        self._remember(derivation, watch, self.executor.name, result, log)
+        return outputs
+
+    def _run(self, request: BuildRequest, log: BuildLog, watch: Stopwatch) -> BuildResult:
+        """The build itself; what is neither before nor after its tools is making and removing the sandbox."""
+        began = time.monotonic()
+        result = self.executor.build(request, log.write, self.cancel)
+        ended = time.monotonic()
+        if result.began is None or result.ended is None:
+            watch.add("tools", began, ended)
+        else:
+            watch.add("sandbox", began, result.began)
+            watch.add("tools", result.began, result.ended)
+            watch.add("sandbox", result.ended, ended)
+        return result
 
     def _request(self, step: Build, inputs: Mapping[str, Realisation], staging: Path) -> BuildRequest:
         out, scratch = staging / "out", staging / "scratch"
@@ -245,9 +275,9 @@ class Runner:
         objects: Mapping[str, ObjectInfo],
         inputs: list[Realisation],
         executor: str,
-        started: float | None = None,
+        watch: Stopwatch,
     ) -> Outputs:
-        """Writes the realisations down; with `started` the run too, which a sandboxed build has done already."""
+        """Writes the realisations down."""
         outputs = {
             output: Realisation(
                 id=OutputId(derivation.id, output),
@@ -259,12 +289,8 @@ class Runner:
             for output, info in objects.items()
         }
         self._note_difference(name, outputs)
-        self.store.realisations.record(derivation, list(outputs.values()))
-        if started is not None:
-            seconds = time.monotonic() - started
-            self.store.history.record(
-                Run(name, derivation.id, seconds, 0.0, 0, "built", executor, int(time.time()))
-            )
+        with watch.phase("record"):
+            self.store.realisations.record(derivation, list(outputs.values()))
         return outputs
 
     def _note_difference(self, name: str, outputs: Outputs) -> None:
@@ -276,18 +302,25 @@ class Runner:
                 self.sink(Noted(f"{message}, now it is {now.object.path}", name, warning=True))
 
     def _remember(
-        self, name: str, derivation: Derivation, started: float, result: BuildResult, log: BuildLog
+        self,
+        derivation: AnyDerivation,
+        watch: Stopwatch,
+        executor: str,
+        result: BuildResult | None = None,
+        log: BuildLog | None = None,
     ) -> None:
+        """Adds the run to the step's history."""
         self.store.history.record(
             Run(
-                name,
+                watch.target,
                 derivation.id,
-                time.monotonic() - started,
-                result.cpu_seconds,
-                log.lines,
-                result.outcome,
-                self.executor.name,
+                watch.seconds,
+                result.cpu_seconds if result else 0.0,
+                log.lines if log else 0,
+                result.outcome if result else "built",
+                executor,
                 int(time.time()),
+                watch.phases,
             )
         )
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from types import TracebackType
 
 from ccstore.build import evaluation
+from ccstore.build.estimate import Estimate, Limits, estimate
 from ccstore.build.lineage import lineage_of
-from ccstore.build.plan import History, Planned, plan
-from ccstore.build.realize import realize
+from ccstore.build.plan import Expected, History, Planned, plan, similar
+from ccstore.build.realize import DOWNLOADS, realize
 from ccstore.build.resolve import Resolved, resolve
 from ccstore.build.runner import Runner
 from ccstore.codec.nar import nar_hash
@@ -27,7 +28,7 @@ from ccstore.events import Noted, Sink, ignore
 from ccstore.executor.sandbox import Sandbox
 from ccstore.fetch.mirrors import Mirrors
 from ccstore.model.derivation import AnyDerivation
-from ccstore.model.graph import Graph, Local, Ref
+from ccstore.model.graph import Graph, Local, Ref, Step
 from ccstore.model.hashes import Sha256
 from ccstore.model.lineage import Lineage
 from ccstore.model.objects import ObjectInfo
@@ -109,8 +110,19 @@ class Workspace:
         return resolve(self.graph, targets, self.local_content, self.store.realisations.get)
 
     def plan(self, targets: list[Ref]) -> list[Planned]:
-        history = History(self._last_seconds, self._last_derivation)
+        history = History(self._expected, self._last_derivation)
         return plan(self.graph, targets, self.resolve(targets), self.store.objects.has, history)
+
+    def estimate(self, planned: list[Planned], options: Options) -> Estimate:
+        """How long the steps of a plan will take."""
+        limits = Limits(self._jobs(options), DOWNLOADS, self._cores(options))
+        return estimate(planned, self.graph, limits)
+
+    def _jobs(self, options: Options) -> int:
+        return options.jobs or self.project.config.jobs or self.user.jobs or 2
+
+    def _cores(self, options: Options) -> int:
+        return options.cores or self.project.config.cores or self.user.cores or os.cpu_count() or 1
 
     def realised(self, target: Ref) -> Realisation | None:
         """What `target` gives as the recipe is now, if that has been made and is still here."""
@@ -169,7 +181,6 @@ class Workspace:
         damaged: set[StorePath] | None = None,
     ) -> Mapping[Ref, Realisation]:
         """Makes outputs exist and names some as `roots`; objects in `damaged` are made again, and leave the set."""
-        config, user = self.project.config, self.user
         with self.store.session() as session:
             runner = Runner(
                 store=self.store,
@@ -178,12 +189,11 @@ class Workspace:
                 mirrors=self.mirrors,
                 sink=sink,
                 cancel=cancel or Cancel(),
-                cores=options.cores or config.cores or user.cores or os.cpu_count() or 1,
+                cores=self._cores(options),
                 keep_failed=options.keep_failed,
                 damaged=damaged if damaged is not None else set(),
             )
-            jobs = options.jobs or config.jobs or user.jobs or 2
-            found = realize(self.graph, refs, runner, self.local_content, jobs)
+            found = realize(self.graph, refs, runner, self.local_content, self._jobs(options))
             for name, ref in (roots or {}).items():
                 self.store.roots.add(name, found[ref].object.path, found[ref].id)
         return found
@@ -221,9 +231,13 @@ class Workspace:
             list(dict.fromkeys(read)),
         )
 
-    def _last_seconds(self, step: str) -> float | None:
-        last = self.store.history.last(step)
-        return last.seconds if last else None
+    def _expected(self, step: Step) -> Expected | None:
+        """By the step's own history, else by that of another that does the same work on other inputs."""
+        for each in (step, *similar(self.graph, step)):
+            usual = self.store.history.usual(each.name)
+            if usual:
+                return Expected(each.name, usual.seconds, usual.cpu_seconds)
+        return None
 
     def _last_derivation(self, step: str) -> AnyDerivation | None:
         last = self.store.history.last(step)

@@ -32,7 +32,7 @@ class PlainLines:
             self._running[event.target] = Running(event.target, event.work, now, event.expected, told=now)
             if event.work != "build":
                 return  # a line when it is done, or when it takes long, says enough
-            expected = f" (took {duration(event.expected)} the last time)" if event.expected else ""
+            expected = f" (takes {duration(event.expected)})" if event.expected else ""
             _print(f"{event.target}: {event.work} begins{expected}")
         elif isinstance(event, Progressed):
             self._progress(event, now)

@@ -1,11 +1,12 @@
-"""`ccstore plan`: what `realize` would do, and why."""
+"""`ccstore plan`: what `realize` would do, why, and how long that takes."""
 
 from __future__ import annotations
 
 import click
 
+from ccstore.build.estimate import Estimate
 from ccstore.build.plan import Planned
-from ccstore.build.workspace import Workspace
+from ccstore.build.workspace import Options, Workspace
 from ccstore.cli.context import (
     duration,
     json_option,
@@ -19,27 +20,31 @@ from ccstore.cli.context import (
 
 @click.command("plan")
 @targets_argument
+@click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", help="Reckon with N builds at once.")
 @json_option
 @store_option
-def command(targets: tuple[str, ...], as_json: bool, store: str | None) -> None:
-    """Show what would be fetched and built for TARGET, and why each is not already here.
+def command(targets: tuple[str, ...], jobs: int | None, as_json: bool, store: str | None) -> None:
+    """Show what would be fetched and built for TARGET, why each is not already here, and how long it takes.
+
+    Times are the medians of the last five runs, of the step itself or of another with the same builder.
 
     \b
     ccstore plan kernel
     ccstore plan kernel --json | jq '.[] | select(.action == "build")'
     """
     with open_workspace(store) as work:
-        print_plan(work, list(targets), as_json=as_json)
+        print_plan(work, list(targets), Options(jobs=jobs), as_json=as_json)
 
 
-def print_plan(work: Workspace, targets: list[str], *, as_json: bool) -> None:
+def print_plan(work: Workspace, targets: list[str], options: Options, *, as_json: bool) -> None:
     planned = work.plan(work.find(targets))
+    estimate = work.estimate(planned, options)
     if as_json:
-        print_json([_value(work, each) for each in planned])
+        print_json([_value(work, each, estimate) for each in planned])
         return
     for each in planned:
         click.echo(_line(work, each))
-    _summary(planned)
+    _summary(planned, estimate)
 
 
 def _line(work: Workspace, each: Planned) -> str:
@@ -48,12 +53,13 @@ def _line(work: Workspace, each: Planned) -> str:
     extra = [each.reason]
     if each.size:
         extra.append(size(each.size))
-    if each.expected and each.action == "build":
-        extra.append(f"took {duration(each.expected)} the last time")
+    if each.expected is not None:
+        like = f", as {each.like} does" if each.like != each.step else ""
+        extra.append(f"takes {duration(each.expected)}{like}")
     return f"{each.action:<7}  {each.step}  ({'; '.join(extra)})"
 
 
-def _summary(planned: list[Planned]) -> None:
+def _summary(planned: list[Planned], estimate: Estimate) -> None:
     """The totals, on stderr: they are for people."""
     downloads = sum(each.size or 0 for each in planned if each.action == "fetch")
     builds = [each for each in planned if each.action == "build"]
@@ -61,22 +67,28 @@ def _summary(planned: list[Planned]) -> None:
     if downloads:
         parts.append(f"to fetch: {size(downloads)}")
     if builds:
-        known = sum(each.expected or 0 for each in builds)
-        unknown = sum(1 for each in builds if not each.expected)
-        guess = f", about {duration(known)}" if known else ""
-        parts.append(
-            f"to build: {len(builds)}{guess}" + (f" ({unknown} never built before)" if unknown else "")
-        )
+        parts.append(f"to build: {len(builds)}")
+    if estimate.total:
+        most = "at least" if estimate.unknown else "about"
+        parts.append(f"done in {most} {duration(estimate.total)}")
+    if estimate.unknown and builds:
+        parts.append(f"how long {_some(estimate.unknown)} takes is not known")
     if parts:
         click.echo("; ".join(parts), err=True)
 
 
-def _value(work: Workspace, each: Planned) -> dict[str, object]:
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more"
+
+
+def _value(work: Workspace, each: Planned, estimate: Estimate) -> dict[str, object]:
     return {
         "step": each.step,
         "action": each.action,
         "reason": each.reason,
         "path": str(work.store.objects.path(each.path)) if each.path else None,
         "expectedSeconds": each.expected,
+        "expectedLike": each.like,
+        "expectedEnd": estimate.ends.get(each.step, 0.0),
         "downloadSize": each.size,
     }

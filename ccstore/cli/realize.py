@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import click
 
 from ccstore.build.workspace import Options, Workspace
 from ccstore.cli.console import progress
 from ccstore.cli.context import json_option, open_workspace, print_json, store_option, targets_argument
 from ccstore.cli.plan import print_plan
+from ccstore.events import both
+from ccstore.explain.trace import traced
 from ccstore.model.realisation import Realisation
 from ccstore.ports import Cancel
 
@@ -23,6 +28,12 @@ from ccstore.ports import Cancel
 @click.option("--keep-failed", is_flag=True, help="Keep the folder of a build that fails.")
 @click.option("--executor", type=click.Choice(["sandbox", "docker", "remote"]), help="Where builds run.")
 @click.option("--verbose", "-v", is_flag=True, help="Print the builds' output as it comes.")
+@click.option(
+    "--trace",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write what happened when, for Perfetto or chrome://tracing.",
+)
 @json_option
 @store_option
 def command(
@@ -34,6 +45,7 @@ def command(
     keep_failed: bool,
     executor: str | None,
     verbose: bool,
+    trace: Path | None,
     as_json: bool,
     store: str | None,
 ) -> None:
@@ -47,15 +59,18 @@ def command(
     ccstore realize kernel.config           only its configuration
     ccstore realize kernel^dev --cores 8    its headers, with eight make jobs
     """
+    began = time.monotonic()
     with open_workspace(store) as work:
-        if dry_run:
-            print_plan(work, list(targets), as_json=as_json)
-            return
-        cancel = Cancel()
         options = Options(jobs=jobs, cores=cores, keep_failed=keep_failed, executor=executor)
-        with progress(verbose=verbose) as sink:
-            found = work.realize(list(targets), sink=sink, options=options, cancel=cancel)
-        refs = work.find(list(targets))
+        if dry_run:
+            print_plan(work, list(targets), options, as_json=as_json)
+            return
+        with traced(trace, began) as events:
+            with events.own("load", began):
+                refs = work.find(list(targets))
+            with events.own("realize"), progress(verbose=verbose) as shown:
+                sink = both(shown, events) if trace else shown
+                found = work.realize(list(targets), sink=sink, options=options, cancel=Cancel())
         if as_json:
             print_json([as_value(work, name, found[ref]) for name, ref in zip(targets, refs, strict=True)])
         else:

@@ -11,11 +11,11 @@ Processes, each the child of the one before:
 
 Each of the first two asks for SIGKILL when its parent dies, so a `kill -9` of ccstore ends the build as well.
 
-The status pipe (descriptor `status` of the spec) carries JSON lines: `{"ready": true, "seen": {…}}` when the sandbox
-is complete, with what the builder can see of it, or what could not be done: `{"stage": namespaces | operation |
-privileges | exec, "step": …, "errno": …}`. Without such a pipe the latter is printed on stderr. Exit status: the
-builder's, 128 + signal if it was killed, 125 when the sandbox could not be made, 126 or 127 when the command could
-not be started.
+The status pipe (descriptor `status` of the spec) carries JSON lines: `{"ready": <monotonic seconds>, "seen": {…}}`
+when the sandbox is complete, with what the builder can see of it, or what could not be done: `{"stage": namespaces |
+operation | privileges | exec, "step": …, "errno": …}`. Without such a pipe the latter is printed on stderr. Exit
+status: the builder's, 128 + signal if it was killed, 125 when the sandbox could not be made, 126 or 127 when the
+command could not be started.
 """
 
 # pathlib alone would cost more time than all that this script imports
@@ -609,10 +609,15 @@ def become_builder(spec: Spec, report: Report) -> NoReturn:
     attempt("privileges", "signals and limits", lambda: calm(spec["conditions"]))
     os.closerange(3, report.keep)
     os.closerange(max(3, report.keep + 1), 1 << 20)
-    attempt("privileges", "look around", lambda: report.send({"ready": True, "seen": look_around(spec)}))
+    attempt("privileges", "look around", lambda: report.send(ready(spec)))
     error = execute(spec["argv"], spec["env"])
     report.send({"stage": "exec", "step": spec["argv"][0], "errno": error.errno})
     os._exit(NOT_FOUND if error.errno == errno.ENOENT else CANNOT_EXECUTE)
+
+
+def ready(spec: Spec) -> dict[str, Any]:
+    seen = look_around(spec)
+    return {"ready": time.monotonic(), "seen": seen}
 
 
 def execute(command: list[str], env: dict[str, str]) -> OSError:

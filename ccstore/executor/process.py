@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import IO, Any, Literal
 
 from ccstore.errors import CcError
@@ -43,6 +44,7 @@ class Process:
         self.reason: Reason | None = None
         self.exit_status = 0
         self.cpu_seconds = 0.0
+        self.ended = 0.0
         self._ended = False
         self._lock = threading.Lock()
         self._status, writer = os.pipe()
@@ -82,8 +84,9 @@ class Process:
                 os.kill(self._popen.pid, signal.SIGTERM)
 
     def wait(self) -> None:
-        """Returns when nothing of the sandbox is left; `exit_status` and `cpu_seconds` are known then."""
+        """Returns when nothing of the sandbox is left; `exit_status`, `cpu_seconds` and `ended` are known then."""
         os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+        self.ended = time.monotonic()
         with self._lock:
             self._ended = True
             _, status, usage = os.wait4(self._popen.pid, 0)
@@ -98,7 +101,12 @@ class Process:
     @property
     def ready(self) -> bool:
         """After `wait`: whether the sandbox was complete, so that what followed is the command's doing."""
-        return any("ready" in message for message in self._messages)
+        return self.began is not None
+
+    @property
+    def began(self) -> float | None:
+        """After `wait`: when the command began, in monotonic seconds."""
+        return next((message["ready"] for message in self._messages if "ready" in message), None)
 
     @property
     def seen(self) -> dict[str, str]:

@@ -61,6 +61,8 @@ class Sandbox:
                 overlays={output: request.staging / output for output in request.overlays},
                 command=layout.command(interpreter(), request),
                 seen=process.seen,
+                began=process.began,
+                ended=process.ended,
             )
         finally:
             if not kept:

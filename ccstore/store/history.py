@@ -6,12 +6,14 @@ is passed over.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 
 from ccstore.errors import CcError
 from ccstore.store.failures import explained
@@ -19,11 +21,15 @@ from ccstore.store.layout import Layout
 
 _STEP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _TAIL = 1 << 17  # bytes from the end that are looked at
+_USUAL = 5  # runs
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a step. Times in seconds, `when` in unix time; `outcome` is built, failed, timeout, …"""
+    """One run of a step. Times in seconds, `when` in unix time; `outcome` is built, failed, timeout, …
+
+    `phases` says what the time went into (ccstore.events.Phase); older runs do not know.
+    """
 
     step: str
     derivation: str
@@ -33,6 +39,15 @@ class Run:
     outcome: str
     executor: str
     when: float
+    phases: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What a step usually takes, in seconds."""
+
+    seconds: float
+    cpu_seconds: float
 
 
 class History:
@@ -63,6 +78,13 @@ class History:
             if outcome is None or run.outcome == outcome:
                 return run
         return None
+
+    def usual(self, step: str) -> Usual | None:
+        """The medians of the latest runs of `step` that built it; None if there is none."""
+        runs = list(itertools.islice((run for run in self.runs(step) if run.outcome == "built"), _USUAL))
+        if not runs:
+            return None
+        return Usual(median(run.seconds for run in runs), median(run.cpu_seconds for run in runs))
 
     def runs(self, step: str) -> Iterator[Run]:
         """Recent runs of `step`, the latest first."""

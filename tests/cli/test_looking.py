@@ -123,7 +123,16 @@ def test_plan_and_dry_run_say_the_same_and_do_nothing(tiny: TinyProject) -> None
     assert "to build: 4" in planned.stderr
     steps = parsed(tiny, "plan", "kernel", "--json")
     assert parsed(tiny, "realize", "--dry-run", "--json", "kernel") == steps
-    keys = {"step", "action", "reason", "path", "expectedSeconds", "downloadSize"}
+    keys = {
+        "step",
+        "action",
+        "reason",
+        "path",
+        "expectedSeconds",
+        "expectedLike",
+        "expectedEnd",
+        "downloadSize",
+    }
     assert all(set(each) == keys for each in steps)
     assert sorted(tiny.shell.store.rglob("*")) == before
     assert tiny.shell.run("path", "kernel", status=5).stdout == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,20 @@ def test_plan_says_what_a_comment_costs(realised: TinyProject) -> None:
     assert f"input {GREETING}" in text
     assert "its inputs are not known before kernel.config" in text
     assert built(realised.shell.run("realize", "kernel").stderr) == ["kernel.config"]
+
+
+def test_plan_says_how_long_it_takes(realised: TinyProject) -> None:
+    change_symbol(realised)
+    (realised.root / "recipes/loud.yml").write_text("kind: kernel\nextends: kernel\nlocalversion: -loud\n")
+    steps = {each["step"]: each for each in json.loads(realised.shell.run("plan", "loud", "--json").stdout)}
+    config, loud = steps["kernel.config"], steps["loud"]
+    assert config["expectedSeconds"] > 0
+    assert config["expectedLike"] == "kernel.config"
+    assert loud["expectedLike"] == "kernel"  # never built, and another kernel was
+    assert loud["expectedEnd"] == pytest.approx(config["expectedSeconds"] + loud["expectedSeconds"])
+    said = realised.shell.run("plan", "loud")
+    assert re.search(r"^build    loud  \(.*; takes [\d.]+ s, as kernel does\)$", said.stdout, re.MULTILINE)
+    assert re.search(r"to build: 2; done in about [\d.]+ s$", said.stderr, re.MULTILINE)
 
 
 def test_a_repacked_source_is_fetched(realised: TinyProject) -> None:
