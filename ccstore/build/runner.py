@@ -327,8 +327,8 @@ class Runner:
     def _keep(self, staging: Path, derivation: Derivation, result: BuildResult) -> Path:
         """Moves what a failed build left to `failed/`, with a script that runs it again on that."""
         kept = self.store.layout.failed / f"{derivation.id[:16]}-{os.getpid()}-{time.time_ns():x}"
+        (staging / "scratch").chmod(0o700)  # it may hold set-uid files, and sockets that somebody listens at
         (staging / "scratch").rename(kept)
-        (staging / "out").chmod(0o755)  # the build owned it, and only a writable folder can be moved
         (staging / "out").rename(kept / "out")
         was, now = (path.relative_to(self.store.root) for path in (staging, kept))
         command = result.command.replace(f"{was}/scratch", str(now)).replace(f"{was}/out", f"{now}/out")

@@ -65,8 +65,9 @@ if TYPE_CHECKING:
         probe: list[str]
 
 
-# resource limits of the builder: a fixed value, or as much as this host allows
-LIMITS = {"CORE": 0, "NOFILE": 4096, "STACK": 8 << 20, "CPU": None, "FSIZE": None, "DATA": None, "AS": None}
+# resource limits of the builder: a fixed value, or as much as this host allows; CORE 1 is no file, and unlike 0 does
+# not start the program either that a host may have for crashes (core(5)), which would be outside and root's
+LIMITS = {"CORE": 1, "NOFILE": 4096, "STACK": 8 << 20, "CPU": None, "FSIZE": None, "DATA": None, "AS": None}
 CANNOT_ENTER, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00020000, 0x02000000, 0x04000000
@@ -92,15 +93,16 @@ SYS_PIVOT_ROOT, SYS_KEYCTL, SYS_SECCOMP = {"x86_64": (155, 250, 317), "aarch64":
     os.uname().machine, (0, 0, 0)
 )
 
-# What no namespace hides. Keys belong to the host's user; most families of sockets (AF_VSOCK leads to a virtual
-# machine's host) know nothing of network namespaces; io_uring makes sockets too, and a filter cannot see its
-# arguments, nor those of socketcall. By audit architecture, as 32-bit programs have numbers of their own: add_key,
-# request_key, keyctl, io_uring_setup and (i386) socketcall; then socket.
+# What no namespace hides. Keys belong to the host's user; the kernel's log is the host's, and most hosts let anybody
+# read it; most families of sockets (AF_VSOCK leads to a virtual machine's host) know nothing of network namespaces;
+# io_uring makes sockets too, and a filter cannot see its arguments, nor those of socketcall. By audit architecture,
+# as 32-bit programs have numbers of their own: add_key, request_key, keyctl, io_uring_setup, syslog and (i386)
+# socketcall; then socket.
 HIDDEN_CALLS = {
-    0xC000003E: ((248, 249, 250, 425), 41),  # x86_64, and x32
-    0x40000003: ((286, 287, 288, 425, 102), 359),  # i386
-    0xC00000B7: ((217, 218, 219, 425), 198),  # aarch64
-    0x40000028: ((309, 310, 311, 425), 281),  # arm
+    0xC000003E: ((248, 249, 250, 425, 103), 41),  # x86_64, and x32
+    0x40000003: ((286, 287, 288, 425, 103, 102), 359),  # i386
+    0xC00000B7: ((217, 218, 219, 425, 116), 198),  # aarch64
+    0x40000028: ((309, 310, 311, 425, 103), 281),  # arm
 }
 SOCKET_FAMILIES = (1, AF_INET, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK
 BPF_LOAD, BPF_AND, BPF_JUMP_EQUAL, BPF_RETURN = 0x20, 0x54, 0x15, 0x06
@@ -241,6 +243,22 @@ class FileSystem(Operation):
 
     def describe(self) -> str:
         return f"mount -t {self.kind} -o {self.options or 'defaults'} {self.kind} {self.target}"
+
+
+class Mask(Operation):
+    """Makes a file of /proc one that nobody can open, if this kernel has it."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def execute(self, root: str) -> None:
+        target = f"{root}/{self.target.lstrip('/')}"
+        if os.path.lexists(target):
+            mount("/dev/null", target, "", MS_BIND)
+            restrict(target, MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+    def describe(self) -> str:
+        return f"mount --bind -o ro,nosuid,nodev,noexec /dev/null {self.target}"
 
 
 class Freeze(Operation):
@@ -415,7 +433,7 @@ class Setting(Operation):
 
 OPERATIONS = {
     each.__name__: each
-    for each in (Bind, Copy, Device, FileSystem, Folder, Freeze, Overlay, Link, Text, Setting)
+    for each in (Bind, Copy, Device, FileSystem, Folder, Freeze, Mask, Overlay, Link, Text, Setting)
 }
 
 

@@ -12,7 +12,11 @@ inputs; the root is an overlay if that link, or another user, has to be in it.
 and for the remaining work of overlayfs <scratch>/overlay/<output>, which is why an overlay output needs scratch
 and staging on one mount. Whatever a build could notice is fixed here or in `enter`, under the number
 SANDBOX_POLICY. What cannot be hidden without root is the host's kernel version and /proc/cpuinfo, the number of
-CPUs, the clock, and supplementary groups (shown as 65534) when an ordinary user runs ccstore.
+CPUs, the clock, supplementary groups (shown as 65534) when an ordinary user runs ccstore, and where its folders lie
+on the host's disks (/proc/self/mountinfo).
+
+Limits: none of ccstore's own but the recipe's time-out and 256 MiB of /dev/shm. A build may use the processes, memory
+and disk that its user may; the caller's resource limits and control group hold for it too.
 """
 
 # ruff: noqa: S108 (paths in the sandbox)
@@ -30,6 +34,30 @@ from ccstore.ports import BuildRequest, Conditions
 
 REPORT = ".ccstore-report.json"  # in /build
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+# in /proc, and not of the sandbox: keys of the host's user, and what a build of root's could read of the host's
+# processes and memory
+MASKED = (
+    *(
+        "keys",
+        "key-users",
+        "kcore",
+        "kmsg",
+        "timer_list",
+        "sched_debug",
+        "latency_stats",
+        "slabinfo",
+        "vmallocinfo",
+    ),
+    *(
+        "kpagecount",
+        "kpageflags",
+        "kpagecgroup",
+        "pagetypeinfo",
+        "allocinfo",
+        "page_owner",
+        "tty/driver/serial",
+    ),
+)
 DEVICE_LINKS = {
     "fd": "/proc/self/fd",
     "stdin": "/proc/self/fd/0",
@@ -118,6 +146,7 @@ def operations(request: BuildRequest) -> list[enter.Operation]:
         enter.Setting("/proc/sys/user/max_user_namespaces", "0"),
         # /proc/sys goes by the host's user id, capabilities or not: a build of root's could set the host's kernel
         enter.Freeze("/proc"),
+        *(enter.Mask(f"/proc/{name}") for name in MASKED),
         _build(request),
         enter.Bind(str(request.scratch / "tmp"), "/tmp", writable=True),
         enter.Bind(str(request.staging), "/out", writable=True),

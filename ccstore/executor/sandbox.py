@@ -105,8 +105,15 @@ class Sandbox:
         finally:
             forget()
             process.wait()
+            _open_again(request)
         _explain(request, process, tail, log)
         return process
+
+
+def _open_again(request: BuildRequest) -> None:
+    """The build owned its folders, and may have closed them to their own user."""
+    for folder in layout.host_folders(request):
+        folder.chmod(0o755)
 
 
 def _prepare(request: BuildRequest) -> None:

@@ -19,6 +19,7 @@ of each step that is done, so that tests can stop there.
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -86,8 +87,7 @@ class Registration:
     @contextmanager
     def _adopted(self, source: Path) -> Iterator[Path]:
         adopted = self._layout.objects / self._new_name()
-        if source.is_dir() and not source.is_symlink():
-            source.chmod(0o700)  # or it could not be moved
+        _close(source)
         source.rename(adopted)
         try:
             yield adopted
@@ -128,6 +128,14 @@ class Registration:
             adopted.rename(target)
         files.sync_folder(self._layout.manifests)
         files.sync_folder(self._layout.objects)
+
+
+def _close(path: Path) -> None:
+    """Takes all from others, who could use what a build left open until it has its canonical form: a set-uid file, or
+    one that anybody may write to and then keeps open. And a folder without this could not be moved."""
+    mode = path.lstat().st_mode
+    if stat.S_ISDIR(mode) or stat.S_ISREG(mode):
+        path.chmod(0o700 if stat.S_ISDIR(mode) or mode & stat.S_IXUSR else 0o600)
 
 
 def mismatch(name: str, wanted: Sha256, got: Sha256) -> CcError:

@@ -16,14 +16,18 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytest
 
 from ccstore.executor.sandbox import Sandbox
 from ccstore.model.hashes import Sha256
 from ccstore.model.objects import Manifest
-from ccstore.ports import BuildRequest, BuildResult, Cancel
+from ccstore.ports import BuildRequest, BuildResult, Cancel, Tree
+from ccstore.store.files import remove
+
+if TYPE_CHECKING:
+    from .attacking import Attacks
 
 BUSYBOX = Path("/bin/busybox")
 NOBODY = 65534
@@ -55,6 +59,24 @@ class Done:
 
     def out(self, path: str = "out") -> str:
         return (self.request.staging / path).read_text()
+
+
+@pytest.fixture(scope="session")
+def python_tree(toolchain: Tree) -> Iterator[Path]:
+    """The toolchain, where every user can read it."""
+    with tempfile.TemporaryDirectory(prefix="ccstore-test-") as folder:
+        Path(folder).chmod(0o755)
+        root = Path(folder) / "toolchain"
+        subprocess.run(["cp", "-al", toolchain.path, root], check=True)
+        yield root
+        remove(root)
+
+
+@pytest.fixture
+def attacks(builds: Builds, python_tree: Path) -> Attacks:
+    from .attacking import Attacks
+
+    return Attacks(builds, PlainTree(python_tree))
 
 
 def unheard(data: bytes) -> None:

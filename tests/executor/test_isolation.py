@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -95,10 +96,16 @@ def test_no_privileges_are_left(builds: Builds) -> None:
     assert done.result.outcome == "failed"  # namespaces do not nest
 
 
-def calling(number: int, argument: int) -> bytes:
-    """A program for x86_64 that makes one system call and exits with its errno: ELF header, one segment, code."""
-    code = b"\xb8" + struct.pack("<I", number) + b"\xbf" + struct.pack("<I", argument)  # mov eax; mov edi
-    code += bytes.fromhex("31f6 31d2 0f05 f7d8 89c7 b83c000000 0f05")  # no more arguments; exit(-result)
+def calling(number: int, argument: int, gate: str = "0f05") -> bytes:
+    """A program for x86_64 that makes one system call and exits with its errno: ELF header, one segment, code.
+
+    The `gate` cd80 is that of 32-bit programs (int 0x80), which have other numbers.
+    """
+    code = b"\xb8" + struct.pack("<I", number)  # mov eax; mov edi; mov ebx
+    code += b"\xbf" + struct.pack("<I", argument) + b"\xbb" + struct.pack("<I", argument)
+    code += bytes.fromhex(
+        f"31f6 31d2 31c9 {gate} f7d8 89c7 b83c000000 0f05"
+    )  # no more arguments; exit(-result)
     start, base = 64 + 56, 0x400000
     head = b"\x7fELF\2\1\1" + bytes(9)
     head += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, base + start, 64, 0, 0, 64, 56, 1, 0, 0, 0)
@@ -115,6 +122,7 @@ def calling(number: int, argument: int) -> bytes:
         pytest.param(250, 0, errno.ENOSYS, id="keyctl"),
         pytest.param(250 | 1 << 30, 0, errno.ENOSYS, id="keyctl of x32"),
         pytest.param(425, 1, errno.ENOSYS, id="io_uring_setup"),
+        pytest.param(103, 10, errno.ENOSYS, id="syslog"),
         pytest.param(41, socket.AF_VSOCK, errno.EAFNOSUPPORT, id="AF_VSOCK"),
         pytest.param(41, socket.AF_ALG, errno.EAFNOSUPPORT, id="AF_ALG"),
         # type 0 is none that they have, so the family itself is let through
@@ -130,6 +138,28 @@ def test_what_no_namespace_hides_is_forbidden(
     program.chmod(0o555)
     done = builds.run("", argv=("/in/program",), inputs={"program": type(builds.root)(program)})
     assert done.result.exit_status == wanted, done.log
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the program is for x86_64")
+@pytest.mark.parametrize(
+    ("number", "argument", "wanted"),
+    [
+        pytest.param(286, 0, errno.ENOSYS, id="add_key"),
+        pytest.param(288, 0, errno.ENOSYS, id="keyctl"),
+        pytest.param(425, 1, errno.ENOSYS, id="io_uring_setup"),
+        pytest.param(103, 10, errno.ENOSYS, id="syslog"),
+        pytest.param(102, 1, errno.ENOSYS, id="socketcall"),
+        pytest.param(359, socket.AF_VSOCK, errno.EAFNOSUPPORT, id="AF_VSOCK"),
+        pytest.param(359, socket.AF_UNIX, errno.ESOCKTNOSUPPORT, id="AF_UNIX"),
+    ],
+)
+def test_32_bit_calls_are_no_way_around(builds: Builds, number: int, argument: int, wanted: int) -> None:
+    program = builds.place / "program"
+    program.write_bytes(calling(number, argument, gate="cd80"))
+    program.chmod(0o555)
+    done = builds.run("", argv=("/in/program",), inputs={"program": type(builds.root)(program)})
+    # some kernels have no such calls at all
+    assert done.result.exit_status in (wanted, 128 + signal.SIGSEGV), done.log
 
 
 def test_init_cannot_be_killed(builds: Builds) -> None:
