@@ -2,9 +2,9 @@
 
     <store>/evaluations/<CRC-32 of the project's folder, hex>-<TARGET>
 
-    ccstore-evaluation 1 <newest change time and count of ccstore's own files that make keys>
+    ccstore-evaluation 2 <newest change time and count of ccstore's own files that make keys>
     <project folder>
-    <object base name> <root name>
+    <object base name> <root name> <step name>
     <when the evaluation began, in nanoseconds>
     <kind> <inode> <size> <mtime ns> <ctime ns> <XXH3-128 or -> <path>     one line for each file or folder
     end                                                     without it lines may be lost: no answer
@@ -23,7 +23,7 @@ import stat
 import time
 from binascii import crc32
 
-VERSION = "ccstore-evaluation 1"
+VERSION = "ccstore-evaluation 2"
 FOLDER = "evaluations"
 END = "end"
 KERNEL_TICK = 20_000_000  # nanoseconds; Linux stamps files with the time of its last tick
@@ -53,10 +53,16 @@ def _head(newest: int, count: int) -> str:
 
 def lookup(store: str, project: str, target: str) -> str | None:
     """The object's base name if nothing that the last evaluation read has changed and it is still rooted."""
+    answer = known(store, project, target)
+    return answer[0] if answer else None
+
+
+def known(store: str, project: str, target: str) -> tuple[str, str] | None:
+    """Like `lookup`: the object's base name and the name of the step that gives it."""
     try:
         with open(cache_path(store, project, target), encoding="utf-8", errors="surrogateescape") as file:
             head, folder, answer, clock, *lines, end, _ = file.read().split("\n")
-        base, root = answer.split(" ", 1)
+        base, root, step = answer.split(" ")
         if head != _head(*own_files()) or folder != project or end != END:
             return None
         os.lstat(f"{store}/objects/{base}")
@@ -64,7 +70,7 @@ def lookup(store: str, project: str, target: str) -> str | None:
             if f'"path":"{base}"' not in file.read():  # another checkout of the project has the root now
                 return None
         began = int(clock)
-        return base if all(_unchanged(line, began) for line in lines if line) else None
+        return (base, step) if all(_unchanged(line, began) for line in lines if line) else None
     except (OSError, ValueError):
         return None  # whatever is wrong with a cache, the answer is computed instead
 
@@ -79,12 +85,17 @@ def _unchanged(line: str, began: int) -> bool:
     return now.st_ctime_ns < began - COARSEST_TICK or kind != "f" or _hash(path) == digest
 
 
-def record(store: str, project: str, target: str, base: str, root: str, began: int, read: list[str]) -> None:
-    """Writes down that `target` gave `base`, unless a file of `read`, or ccstore itself, changed since `began`."""
+def record(
+    store: str, project: str, target: str, answer: tuple[str, str, str], began: int, read: list[str]
+) -> None:
+    """Writes down what `target` gave (object, root and step), unless a file of `read` changed since `began`.
+
+    Nor is anything written when a file of ccstore's own that makes keys has changed since then.
+    """
     newest, count = own_files()
     if newest >= began:
         return
-    lines = [_head(newest, count), project, f"{base} {root}", str(began)]
+    lines = [_head(newest, count), project, " ".join(answer), str(began)]
     for path in read:
         now = os.lstat(path)
         if now.st_ctime_ns >= began or "\n" in path:

@@ -225,8 +225,7 @@ class Workspace:
             str(self.store.root),
             str(self.project.root),
             label or target,
-            realisation.object.path.base,
-            self.root_name(target),
+            (realisation.object.path.base, self.root_name(target), ref.step),
             self.began,
             list(dict.fromkeys(read)),
         )

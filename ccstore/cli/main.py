@@ -33,8 +33,8 @@ def main() -> None:
 
 
 def _cached_answer(argv: list[str]) -> str | None:
-    """What `realize` and `path` print when nothing changed; None for every other command line."""
-    if len(argv) < 2 or argv[0] not in ("realize", "path"):
+    """What `realize`, `path` and `plan` print when nothing changed; None for every other command line."""
+    if len(argv) < 2 or argv[0] not in ("realize", "path", "plan"):
         return None
     if argv[0] == "path" and len(argv) > 2:
         return None  # it wants one target
@@ -50,10 +50,18 @@ def _cached_answer(argv: list[str]) -> str | None:
     if project is None:
         return None
     store = locate.find_store(project, None, os.environ)
+    steps: dict[str, str] = {}  # a plan has one line for each
     lines: list[str] = []
     for target in argv[1:]:
-        base = evaluation.lookup(store, project, target)
-        if base is None:
+        known = evaluation.known(store, project, target)
+        if known is None:
             return None
+        base, step = known
         lines.append(f"{store}/objects/{base}\n")
-    return "".join(lines)
+        steps.setdefault(step, present(step, lines[-1]))
+    return "".join(steps.values() if argv[0] == "plan" else lines)
+
+
+def present(step: str, place: str) -> str:
+    """What `plan` says of a target that is there."""
+    return f"present  {step}  {place}"

@@ -16,6 +16,7 @@ from ccstore.cli.context import (
     store_option,
     targets_argument,
 )
+from ccstore.cli.main import present
 
 
 @click.command("plan")
@@ -49,7 +50,7 @@ def print_plan(work: Workspace, targets: list[str], options: Options, *, as_json
 
 def _line(work: Workspace, each: Planned) -> str:
     if each.action == "present" and each.path:
-        return f"present  {each.step}  {work.store.objects.path(each.path)}"
+        return present(each.step, str(work.store.objects.path(each.path)))
     extra = [each.reason]
     if each.size:
         extra.append(size(each.size))

@@ -28,7 +28,9 @@ class Case:
 
     def record(self, began: int) -> None:
         read = [str(self.fragment), str(self.fragment.parent)]
-        evaluation.record(str(self.store), str(self.project), "kernel", BASE, "p/kernel", began, read)
+        evaluation.record(
+            str(self.store), str(self.project), "kernel", (BASE, "p/kernel", "kernel"), began, read
+        )
 
 
 @pytest.fixture
@@ -60,6 +62,7 @@ def _fold(path: Path) -> None:
 
 def test_it_answers_while_nothing_changes(case: Case) -> None:
     assert case.lookup() == BASE
+    assert evaluation.known(str(case.store), str(case.project), "kernel") == (BASE, "kernel")
     assert case.lookup("other") is None
     assert evaluation.lookup(str(case.store), "/elsewhere", "kernel") is None
 

@@ -7,14 +7,15 @@ import lzma
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.conftest import built, edit, fetched
-from tests.conftest import TinyProject
+from tests.cli.conftest import MAIN, built, edit, fetched
+from tests.conftest import Shell, TinyProject
 
 GREETING = "config/20-greeting.config"
 BUS_PATCH = "patches/0001-bus-say-that-a-patch-was-here.patch"
@@ -156,10 +157,39 @@ def test_a_flipped_byte_is_noticed(realised: TinyProject, evaluated: bool) -> No
     assert b"jello from a tiny guest" in (after / "vmlinux").read_bytes()
 
 
+HEAVY = {"pydantic", "yaml", "click", "sqlite3", "httpx", "rich", "asyncio", "pathlib", "json", "typing"}
+
+
+@pytest.mark.parametrize("verb", ["realize", "path", "plan"])
+def test_an_answer_at_hand_imports_nothing_heavy(session_kernel: TinyProject, verb: str) -> None:
+    shell = session_kernel.shell
+    quick = Shell(shell.project, shell.store, program=(sys.executable, "-X", "importtime", "-c", MAIN))
+    found = quick.run(verb, "kernel", "kernel") if verb != "path" else quick.run(verb, "kernel")
+    slow = (
+        shell.run("plan", "kernel", "--jobs", "1")
+        if verb == "plan"
+        else shell.run("path", "kernel", "--json")
+    )
+    if verb == "plan":
+        assert found.stdout == slow.stdout
+    else:
+        assert set(found.stdout.splitlines()) == {json.loads(slow.stdout)["path"]}
+    command = [sys.executable, "-X", "importtime", "-c", "pass"]
+    alone = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    imported = _imported(found.stderr) - _imported(alone)
+    assert "ccstore.build.evaluation" in imported
+    assert imported & HEAVY == set()
+
+
+def _imported(stderr: str) -> set[str]:
+    return {line.rpartition("|")[2].strip() for line in stderr.splitlines()}
+
+
 def test_a_cached_answer_is_only_for_what_was_asked(realised: TinyProject) -> None:
     shell = realised.shell
     [kernel, dev] = shell.realize("kernel", "kernel^dev")
     assert shell.realize("kernel^dev", "kernel") == [dev, kernel]
+    assert shell.run("plan", "kernel^dev", "kernel").stdout == f"present  kernel  {dev}\n"
     shell.run("root", "remove", "tiny/kernel")
     shell.run("gc", "--no-keep-inputs")
     assert not kernel.exists()
