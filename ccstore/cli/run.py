@@ -133,8 +133,8 @@ def print_command(command: list[str], *, as_json: bool) -> None:
 
 def show_console(boot: Callable[[Streams], None]) -> None:
     """The guest's console on this terminal, or passed through as it is where there is none."""
-    from ccstore.guest.terminal import raw
     from ccstore.guest.watch import Streams
+    from ccstore.terminal import raw
 
     on_terminal = os.isatty(0)
     if on_terminal:

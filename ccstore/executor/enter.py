@@ -40,7 +40,11 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn, TypedDict
 
     class Spec(TypedDict):
-        """What to do. `parent` is the process that must be alive, or null; without `argv` it is a trial."""
+        """What to do. `parent` is the process that must be alive, or null; without `argv` it is a trial.
+
+        `input` says what the command reads: nothing, what the caller does, or a terminal of its own, whose other
+        end goes to the caller through the socket `terminal`.
+        """
 
         root: str
         operations: list[list[Any]]
@@ -48,9 +52,10 @@ if TYPE_CHECKING:
         env: dict[str, str]
         conditions: Conditions
         network: bool
-        interactive: bool
+        input: str
         parent: int | None
         status: int | None
+        terminal: int | None
 
     class Conditions(TypedDict):
         """Those of `ccstore.ports.Conditions` that are made here. Ids are those inside; outside it is whoever runs
@@ -88,6 +93,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NAME, PR_SET_NO_NEW_P
 PR_CAP_AMBIENT_CLEAR_ALL, CAPABILITY_VERSION_3 = 4, 0x20080522
 ADDR_NO_RANDOMIZE, PERSONALITY_AS_IT_IS = 0x0040000, 0xFFFFFFFF
 KEYCTL_JOIN_SESSION_KEYRING, SIOCSIFFLAGS, IFF_UP, AF_INET, SOCK_DGRAM = 1, 0x8914, 1, 2, 2
+TIOCSCTTY = 0x540E
 SYS_MOUNT_SETATTR = 442
 SYS_PIVOT_ROOT, SYS_KEYCTL, SYS_SECCOMP = {"x86_64": (155, 250, 317), "aarch64": (41, 219, 277)}.get(
     os.uname().machine, (0, 0, 0)
@@ -607,22 +613,36 @@ def output_of(command: list[str], env: dict[str, str]) -> bytes:
     return printed
 
 
-def take_terminal() -> None:
-    """The command leads the terminal's foreground group, so that a shell has job control."""
-    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-    os.setpgid(0, 0)
-    if os.isatty(0):
-        os.tcsetpgrp(0, os.getpid())
-
-
-def leave_terminal() -> None:
+def begin_session(spec: Spec) -> None:
+    """The command leads a session of its own: it cannot put words into the caller's terminal."""
     os.setsid()
-    nowhere = os.open("/dev/null", os.O_RDONLY)
-    os.dup2(nowhere, 0)
+    if spec["terminal"] is not None:
+        own_terminal(spec["terminal"])
+    elif spec["input"] == "nothing":
+        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+
+
+def own_terminal(line: int) -> None:
+    """Makes a terminal of the sandbox's own and gives the caller its other end; a shell in it has job control."""
+    import socket  # `main` has imported it, while it could be found
+
+    other, mine = os.openpty()
+    with socket.socket(fileno=line) as caller:
+        socket.send_fds(caller, [b"terminal"], [other])
+    os.close(other)
+    fcntl.ioctl(mine, TIOCSCTTY, 0)
+    for descriptor in range(3):
+        os.dup2(mine, descriptor)
+
+
+def close_line(spec: Spec) -> None:
+    """Lets go of the socket that only the command needs: its end tells the caller that no terminal will come."""
+    if spec["terminal"] is not None:
+        os.close(spec["terminal"])
 
 
 def become_builder(spec: Spec, report: Report) -> NoReturn:
-    attempt("privileges", "session", take_terminal if spec["interactive"] else leave_terminal)
+    attempt("privileges", "session", lambda: begin_session(spec))
     attempt("privileges", "chdir", lambda: os.chdir(spec["env"].get("HOME", "/")))
     attempt("privileges", "signals and limits", lambda: calm(spec["conditions"]))
     os.closerange(3, report.keep)
@@ -682,6 +702,7 @@ def run_init(spec: Spec, report: Report, life: int) -> NoReturn:
     if builder == 0:
         guarded(report, lambda: become_builder(spec, report))
     report.close()
+    close_line(spec)
     while True:
         ended, status = os.wait()
         if ended == builder:
@@ -742,6 +763,7 @@ def run_outer(spec: Spec, report: Report) -> NoReturn:
         guarded(report, lambda: run_init(spec, report, life))
     os.close(life)
     report.close()
+    close_line(spec)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(init, signal.SIGKILL))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -751,6 +773,8 @@ def run_outer(spec: Spec, report: Report) -> NoReturn:
 def main() -> NoReturn:
     with open(int(sys.argv[1]), encoding="utf-8") as source:
         spec: Spec = json.load(source)
+    if spec["terminal"] is not None:
+        import socket  # noqa: F401  the modules are out of sight when it is needed
     report = Report(spec["status"])
     guarded(report, lambda: run_outer(spec, report))
 

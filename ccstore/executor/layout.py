@@ -27,11 +27,12 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ccstore.executor import enter
 from ccstore.ports import BuildRequest, Conditions
 
+Input = Literal["nothing", "caller", "terminal"]  # what a command reads (enter.Spec)
 REPORT = ".ccstore-report.json"  # in /build
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 # in /proc, and not of the sandbox: keys of the host's user, and what a build of root's could read of the host's
@@ -259,8 +260,8 @@ def report_file(request: BuildRequest) -> Path:
     return request.scratch / ("build" if request.conditions.in_memory is None else "tmp") / REPORT
 
 
-def spec(request: BuildRequest, *, interactive: bool = False) -> dict[str, Any]:
-    """The text for `enter`, except for its parent and its status pipe."""
+def spec(request: BuildRequest, input: Input = "nothing") -> dict[str, Any]:
+    """The text for `enter`, except for its parent, its status pipe and its terminal."""
     return {
         "root": str(request.root.path),
         "operations": [operation.data() for operation in operations(request)],
@@ -268,9 +269,10 @@ def spec(request: BuildRequest, *, interactive: bool = False) -> dict[str, Any]:
         "env": environment(request),
         "conditions": made_by_enter(request.conditions),
         "network": request.network,
-        "interactive": interactive,
+        "input": input,
         "parent": None,
         "status": None,
+        "terminal": None,
     }
 
 

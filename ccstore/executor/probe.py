@@ -48,7 +48,7 @@ def _try(root: Path, steps: list[enter.Operation]) -> Refusal | None:
         "env": {},
         "conditions": made_by_enter(Conditions()),
         "network": False,
-        "interactive": False,
+        "input": "nothing",
     }
     process = Process(spec, stdout=subprocess.DEVNULL)
     process.wait()

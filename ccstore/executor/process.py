@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -38,37 +39,39 @@ def interpreter() -> str:
 
 
 class Process:
-    """A running sandbox. `spec` is what `enter.Spec` says, less its parent and status pipe."""
+    """A running sandbox. `spec` is what `enter.Spec` says, less its parent, status pipe and terminal.
 
-    def __init__(self, spec: dict[str, Any], stdout: int | None, interactive: bool = False) -> None:
+    A command that reads what the caller does writes where the caller does too. One with a terminal of its own gives
+    its other end to `receive_terminal`.
+    """
+
+    def __init__(self, spec: dict[str, Any], stdout: int | None = None) -> None:
         self.reason: Reason | None = None
         self.exit_status = 0
         self.cpu_seconds = 0.0
         self.ended = 0.0
         self._ended = False
         self._lock = threading.Lock()
+        self._line: socket.socket | None
+        self._line, line = socket.socketpair() if spec["input"] == "terminal" else (None, None)
         self._status, writer = os.pipe()
-        source = os.memfd_create("ccstore-sandbox")
+        text = {**spec, "parent": os.getpid(), "status": writer, "terminal": line and line.fileno()}
         try:
-            text = json.dumps({**spec, "parent": os.getpid(), "status": writer})
-            with os.fdopen(os.dup(source), "w", encoding="utf-8") as file:
-                file.write(text)
-            os.lseek(source, 0, os.SEEK_SET)
-            self._popen = subprocess.Popen(
-                [interpreter(), "-I", "-S", enter.__file__, str(source)],
-                stdin=None if interactive else subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=None if interactive else subprocess.STDOUT,
-                bufsize=0,
-                pass_fds=(source, writer),
-                start_new_session=not interactive,
-            )
+            self._popen = _start(text, stdout)
         except BaseException:
             os.close(self._status)
             raise
         finally:
-            os.close(source)
             os.close(writer)
+            if line is not None:
+                line.close()
+
+    def receive_terminal(self) -> int | None:
+        """The other end of the command's own terminal, when there is one; None if the sandbox did not come up."""
+        assert self._line is not None
+        with self._line:
+            _, descriptors, _, _ = socket.recv_fds(self._line, 100, 1)
+        return descriptors[0] if descriptors else None
 
     @property
     def output(self) -> IO[bytes]:
@@ -83,9 +86,13 @@ class Process:
                 self.reason = self.reason or reason
                 os.kill(self._popen.pid, signal.SIGTERM)
 
+    def join(self) -> None:
+        """Returns when nothing of the sandbox is left, and takes no notice of it; may be interrupted."""
+        os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+
     def wait(self) -> None:
         """Returns when nothing of the sandbox is left; `exit_status`, `cpu_seconds` and `ended` are known then."""
-        os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+        self.join()
         self.ended = time.monotonic()
         with self._lock:
             self._ended = True
@@ -120,3 +127,24 @@ class Process:
             if "stage" in message:
                 return Refusal(message["stage"], message["step"], message["errno"])
         return None
+
+
+def _start(text: dict[str, Any], stdout: int | None) -> subprocess.Popen[bytes]:
+    """Starts `enter`, which reads `text` through an anonymous file."""
+    shared = text["input"] == "caller"
+    source = os.memfd_create("ccstore-sandbox")
+    try:
+        with os.fdopen(os.dup(source), "w", encoding="utf-8") as file:
+            json.dump(text, file)
+        os.lseek(source, 0, os.SEEK_SET)
+        return subprocess.Popen(
+            [interpreter(), "-I", "-S", enter.__file__, str(source)],
+            stdin=None if shared else subprocess.DEVNULL,
+            stdout=None if shared else stdout or subprocess.DEVNULL,
+            stderr=None if shared else subprocess.STDOUT,
+            bufsize=0,
+            pass_fds=[each for each in (source, text["status"], text["terminal"]) if each is not None],
+            start_new_session=True,
+        )
+    finally:
+        os.close(source)

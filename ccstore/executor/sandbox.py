@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from ccstore.executor.process import Process, interpreter
 from ccstore.executor.refusal import Refusal
 from ccstore.executor.scratch import empty_folder, read_report
 from ccstore.ports import BuildRequest, BuildResult, Cancel
+from ccstore.terminal import relay
 
 Log = Callable[[bytes], None]
 Outcome = Literal["built", "failed", "timeout", "cancelled"]
@@ -70,20 +72,29 @@ class Sandbox:
                 if outcome != "built":
                     empty_folder(request.staging)
 
-    def interact(self, request: BuildRequest) -> int:
-        """Runs `argv` of the request on this terminal, in the sandbox that a build would have.
+    def interact(self, request: BuildRequest, *, terminal: bool) -> int:
+        """Runs `argv` of the request here, in the sandbox that a build would have; gives its exit status.
 
-        Scratch and staging may hold what a failed build left, and stay as they are afterwards. The command can
-        reach this terminal's input queue, so it is as trusted as the user's own shell. Returns its exit status.
+        With `terminal` it has one of its own, which is joined to this one; else it reads and writes what this process
+        does. Scratch and staging may hold what a failed build left, and stay as they are afterwards.
         """
         layout.check(request)
         _prepare(request)
-        process = Process(layout.spec(request, interactive=True), stdout=None, interactive=True)
+        process = Process(layout.spec(request, "terminal" if terminal else "caller"))
         try:
-            process.wait()
+            other = process.receive_terminal() if terminal else None
+            if other is not None:
+                with os.fdopen(other, "rb", buffering=0):
+                    relay(other)
+            else:
+                process.join()
+        except BaseException:
+            process.end("cancelled")
+            raise
         finally:
-            _take_terminal_back()
-        _explain(request, process, b"", lambda _: None)
+            process.wait()
+            _open_again(request)
+        _explain(request, process, b"", lambda text: print(text.decode(), end="", file=sys.stderr))
         return process.exit_status
 
     def _run(self, request: BuildRequest, log: Log, cancel: Cancel) -> Process:
@@ -191,13 +202,3 @@ def _report(request: BuildRequest, log: Log) -> Mapping[str, Any] | None:
     except ValueError as error:
         log(f"ccstore: the build's report is ignored: {error}\n".encode())
         return None
-
-
-def _take_terminal_back() -> None:
-    """Makes this process group the terminal's foreground one again, which the command's was."""
-    if os.isatty(0):
-        before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        try:
-            os.tcsetpgrp(0, os.getpgrp())
-        finally:
-            signal.signal(signal.SIGTTOU, before)

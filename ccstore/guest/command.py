@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Literal
 
 from ccstore.errors import CcError
 from ccstore.guest.qemu import SHARE_IMAGE, SHARE_ROOTFS
-from ccstore.guest.terminal import raw, size
 from ccstore.guest.watch import LEAVE
+from ccstore.terminal import raw, size
 
 if TYPE_CHECKING:  # the guest boots while `run` imports them
     from ccstore.guest.agent import Agent, Running

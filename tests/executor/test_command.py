@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import re
+import struct
 import subprocess
+import termios
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,7 @@ from ccstore.ports import Conditions
 
 from .conftest import Builds
 from .nested import in_namespaces, mount_tmpfs
+from .test_life import alive
 
 
 def test_the_command_can_be_pasted(builds: Builds) -> None:
@@ -63,21 +68,93 @@ def test_operations_are_data_and_back(builds: Builds) -> None:
 
 
 def test_a_shell_on_a_terminal(builds: Builds) -> None:
-    """With a terminal of its own, job control, what a failed build left, and its status handed on."""
+    """A terminal of its own, of this one's size, with job control; what a failed build left; its status handed on."""
     kept = builds.run("echo left > note; exit 1", keep_failed=True).request
-    script = "cat note; tty; ps -o pid,pgid,args | grep -c 'sleep 5'; sleep 0; id -u; exit 7"
+    script = "cat note; tty; stty size; sleep 0 & wait; jobs; id -u; echo $TERM; exit 7"
     shell = builds.request("", argv=("/bin/sh", "-ic", script), env={"TERM": "dumb"})
-    request = type(shell)(**{**{f: getattr(shell, f) for f in shell.__slots__}, "scratch": kept.scratch})
+    request = replace(shell, scratch=kept.scratch)
     child, terminal = pty.fork()
     if child == 0:
-        status = Sandbox().interact(request)
+        fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 111, 0, 0))
+        status = Sandbox().interact(request, terminal=True)
         os.write(1, b"foreground\n" if os.tcgetpgrp(0) == os.getpgrp() else b"background\n")
         os._exit(status)
     text = read_all(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7, text
-    assert re.search(r"left\s.*\s1000\s+foreground\s", text, re.DOTALL), text
+    assert re.search(r"left\s+/dev/pts/0\s+33 111\s.*\s1000\s+dumb\s+foreground\s", text, re.DOTALL), text
     assert "job control" not in text
     assert (kept.scratch / "build/note").exists()
+
+
+def test_a_terminal_is_joined_to_this_one(builds: Builds) -> None:
+    """What is typed arrives, Ctrl-C too; a window that grows does so inside; a long text goes both ways."""
+    script = (
+        "trap 'echo caught' INT; trap 'stty size' WINCH; echo go; read line; echo \"<$line>\"; "
+        "while :; do read line && break; done; stty -echo raw; echo ready; head -c 100000 | tail -c 3"
+    )
+    request = builds.request("", argv=("/bin/sh", "-c", script))
+    child, terminal = pty.fork()
+    if child == 0:
+        os._exit(Sandbox().interact(request, terminal=True))
+    text = read_until(terminal, "go")
+    os.write(terminal, b"typed\n")
+    text += read_until(terminal, "<typed>")
+    os.write(terminal, b"\x03")
+    text += read_until(terminal, "caught")
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 10, 20, 0, 0))
+    text += read_until(terminal, "10 20")
+    os.write(terminal, b"\n")
+    text += read_until(terminal, "ready")
+    os.write(terminal, b"x" * 99_997 + b"end")
+    text += read_all(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, text
+    assert text.endswith("end")
+
+
+def test_a_terminal_that_closes_ends_the_sandbox(builds: Builds) -> None:
+    mark = f"{os.getpid()}.0{len(str(builds.place))}"
+    request = builds.request("", argv=("/bin/sh", "-c", f"trap '' HUP; echo go; sleep {mark}"))
+    child, terminal = pty.fork()
+    if child == 0:
+        try:
+            os._exit(Sandbox().interact(request, terminal=True))
+        except KeyboardInterrupt:
+            os._exit(130)
+    read_until(terminal, "go")
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+    assert not alive(mark)
+
+
+def test_a_command_that_shares_what_this_process_has(
+    builds: Builds, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = 'read line; echo "<$line>"; echo oh >&2; tty; exit 3'
+    request = builds.request("", argv=("/bin/sh", "-c", script))
+    reader, writer = os.pipe()
+    os.write(writer, b"word\n")
+    os.close(writer)
+    saved = os.dup(0)
+    os.dup2(reader, 0)
+    try:
+        assert Sandbox().interact(request, terminal=False) == 3
+    finally:
+        os.dup2(saved, 0)
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("<word>\nnot a tty\n", "oh\n")
+
+
+def test_a_command_that_is_not_there(builds: Builds, capfd: pytest.CaptureFixture[str]) -> None:
+    request = builds.request("", argv=("/bin/nothing",))
+    assert Sandbox().interact(request, terminal=False) == enter.NOT_FOUND
+    assert "cannot run '/bin/nothing' in the sandbox" in capfd.readouterr().err
+
+
+def read_until(terminal: int, word: str) -> str:
+    text = ""
+    while word not in text:
+        text += os.read(terminal, 4096).decode()
+    return text
 
 
 def read_all(terminal: int) -> str:
