@@ -30,6 +30,8 @@ EXIT_STATUS: dict[str, int] = {
     "lock-invalid": 2,
     "name-invalid": 2,
     "key-invalid": 2,
+    "key-missing": 2,
+    "not-a-cache": 2,
     "platform-missing": 2,
     "not-an-image": 2,
     "not-bootable": 2,
@@ -58,6 +60,7 @@ EXIT_STATUS: dict[str, int] = {
     "not-reproducible": 4,
     "signature-invalid": 4,
     "nar-invalid": 4,
+    "cache-invalid": 4,
     "image-invalid": 4,
     "boot-invalid": 4,
     # 5: asked for and not there

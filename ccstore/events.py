@@ -6,7 +6,9 @@ and thread-safe: builds report from the threads that run them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,3 +89,19 @@ def both(one: Sink, other: Sink) -> Sink:
         other(event)
 
     return send
+
+
+@contextmanager
+def reported(sink: Sink, target: str, work: Work, expected: float | None = None) -> Iterator[None]:
+    """Says when the work on `target` in the block begins and how it ends."""
+    sink(Started(target, work, expected))
+    started = time.monotonic()
+    failed: str | None = "internal"
+    try:
+        yield
+        failed = None
+    except Exception as error:
+        failed = getattr(error, "code", failed)
+        raise
+    finally:
+        sink(Finished(target, work, time.monotonic() - started, failed))

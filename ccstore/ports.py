@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
@@ -157,3 +158,61 @@ class Executor(Protocol):
     name: str
 
     def build(self, request: BuildRequest, log: Callable[[bytes], None], cancel: Cancel) -> BuildResult: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file in a cache: its name there, and what it must be where that is known. `most` bytes are never exceeded."""
+
+    name: str
+    size: int | None
+    sha256: Sha256 | None
+    most: int
+
+
+class Incoming(Protocol):
+    """A file on its way into a cache."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def place(self, name: str, fault: Fault = no_fault) -> None:
+        """Gives all that was written its name there, at once."""
+
+
+class BinaryCache(Protocol):
+    """Files by name (`nar/x`), in a folder or behind a web server. What they hold: ccstore.cache.entries.
+
+    Methods raise CcError: `unreachable` if the cache does not answer (after several tries), `auth-needed`,
+    `cache-invalid` for a file that is not what it should be, `interrupted`; those that write also `push-refused` and
+    `disk-full`. Threads may share one. It is closed at the end.
+    """
+
+    url: str  # without passwords: for people
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        """A small file; None if it is not there. One of more than `limit` bytes is `cache-invalid`."""
+
+    def holds(self, name: str, size: int) -> bool:
+        """Whether a file of `size` bytes is there."""
+
+    def download(
+        self, file: RemoteFile, partial: Path, report: Callable[[int, int | None], None]
+    ) -> AbstractContextManager[BinaryIO]:
+        """A large file, to be read from its beginning; `report` hears how many bytes have come, and of how many.
+
+        What had come at an earlier try and lies at `partial` may be used instead. Whatever is there is removed when
+        the block ends well, or with a CcError that says that the content is wrong. Raises `not-found`.
+        """
+
+    def incoming(self, scratch: Path) -> AbstractContextManager[Incoming]:
+        """Begins to add a large file; `scratch` is a folder of this host for what has to wait."""
+
+    def update(
+        self, name: str, change: Callable[[bytes | None], bytes | None], limit: int, fault: Fault = no_fault
+    ) -> bool:
+        """Replaces a small file by what `change` makes of it, at once; whether it did (None: leave it).
+
+        `change` is called again when somebody else replaced the file meanwhile, where that can be noticed.
+        """
+
+    def close(self) -> None: ...

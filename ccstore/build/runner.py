@@ -19,7 +19,7 @@ from ccstore.build.resolve import Outputs, known_outputs
 from ccstore.build.stopwatch import Stopwatch
 from ccstore.debian.unpack import debian_tree
 from ccstore.errors import CcError
-from ccstore.events import Finished, Noted, Sink, Started, Work, ignore
+from ccstore.events import Noted, Sink, ignore, reported
 from ccstore.fetch.fetch import fetch
 from ccstore.fetch.mirrors import Mirrors
 from ccstore.model.derivation import BUILTIN, AnyDerivation, Derivation, FixedOutput
@@ -63,7 +63,7 @@ class Runner:
                 return done
             usual = self.store.history.usual(step.name)
             watch = Stopwatch(step.name, self.sink)
-            with self._reported(step.name, "build", usual.seconds if usual else None):
+            with reported(self.sink, step.name, "build", usual.seconds if usual else None):
                 if step.argv[0].startswith(BUILTIN):
                     return self._build_builtin(step, derivation, inputs, watch)
                 return self._build_sandboxed(step, derivation, inputs, watch)
@@ -73,7 +73,7 @@ class Runner:
             if done:
                 return done
             watch = Stopwatch(step.name, self.sink)
-            with self._reported(step.name, "fetch", None):
+            with reported(self.sink, step.name, "fetch"):
                 with self.session.staging(step.fixed.name) as staging:
                     info = self._download(step, staging, watch)
                 outputs = self._record(step.name, step.fixed, {"out": info}, [], "fetch", watch)
@@ -129,20 +129,6 @@ class Runner:
                 raise CcError("interrupted", f"{name} was not begun")
             outputs = known_outputs(derivation, self.store.realisations.get)
             yield outputs if outputs and self.present(outputs) else None
-
-    @contextmanager
-    def _reported(self, name: str, work: Work, expected: float | None) -> Iterator[None]:
-        self.sink(Started(name, work, expected))
-        started = time.monotonic()
-        failed = "internal"
-        try:
-            yield
-            failed = ""
-        except CcError as error:
-            failed = error.code
-            raise
-        finally:
-            self.sink(Finished(name, work, time.monotonic() - started, failed or None))
 
     def _build_builtin(
         self, step: Build, derivation: Derivation, inputs: Mapping[str, Realisation], watch: Stopwatch

@@ -9,7 +9,7 @@ folder that they belong to.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ccstore.codec import nar
@@ -22,6 +22,9 @@ _MAX_WORD = 16
 _BLOCK = 1 << 18
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_ENTRY = nar.ENTRY[16:]  # after the word `entry`
+_FILE = nar.NODE + nar.REGULAR
+_END = nar.CLOSE + nar.CLOSE
 
 
 def unpack(source: Readable, target: Path) -> None:
@@ -31,31 +34,132 @@ def unpack(source: Readable, target: Path) -> None:
     Raises CcError `nar-invalid`, `file-changed` if somebody moves the tree meanwhile, and OSError from reading and
     writing.
     """
-    reader = _Reader(source.read)
-    reader.expect(nar.MAGIC)
-    with _Place(target.parent) as place:
-        _unpack_node(reader, place, os.fsencode(target.name))
-    reader.expect_end()
+    Unpacking(source).run(target)
 
 
-def _unpack_node(reader: _Reader, place: _Place, name: bytes) -> None:
-    if not _unpack_leaf_or_folder(reader, place.descriptor, name):
-        return
-    place.enter(name)
-    while place.depth:
-        child = _next_name(reader, place)
-        if child is None:
+class Unpacking:
+    """Makes a tree from its NAR; what becomes of each folder, file and link can be overridden.
+
+    Paths are relative to the tree, b"" for itself.
+    """
+
+    file_modes = (0o644, 0o755)  # without and with the executable bit
+
+    def __init__(self, source: Readable) -> None:
+        self._reader = _Reader(source.read)
+
+    def run(self, target: Path) -> None:
+        """Raises CcError `nar-invalid`, `file-changed`, and OSError."""
+        self._reader.expect(nar.MAGIC)
+        with _Place(target.parent) as place:
+            self._node(place, os.fsencode(target.name))
+        self._reader.expect_end()
+
+    def enter(self, path: bytes) -> None:
+        """Called when a folder has been made."""
+
+    def leave(self, descriptor: int, path: bytes) -> None:
+        """Called when everything in a folder is done."""
+
+    def file(self, descriptor: int, path: bytes, size: int, executable: bool) -> None:
+        """Writes the `size` bytes of a file, which `contents` gives."""
+        for piece in self.contents(size):
+            write_all(descriptor, piece)
+
+    def link(self, parent: int, name: bytes, path: bytes, target: bytes) -> None:
+        """Called when a link has been made."""
+
+    def contents(self, size: int) -> Iterator[bytes]:
+        """The next `size` bytes in pieces; all of them have to be taken."""
+        while size:
+            piece = self._reader.some(size)
+            size -= len(piece)
+            yield piece
+
+    def all_contents(self, size: int) -> bytes:
+        """The next `size` bytes at once: for small files."""
+        return self._reader.exact(size)
+
+    def _node(self, place: _Place, name: bytes) -> None:
+        if not self._leaf_or_folder(place.descriptor, name, b""):
+            return
+        place.enter(name, b"")
+        while place.depth:
+            self._next(place)
+
+    def _next(self, place: _Place) -> None:
+        """Makes the next entry of the folder, or leaves it."""
+        reader = self._reader
+        name = _next_name(reader, place)
+        if name is None:
+            self.leave(place.descriptor, place.path)
             place.leave()
             if place.depth:
                 reader.expect(nar.CLOSE)
-        elif _unpack_leaf_or_folder(reader, place.descriptor, child):
-            place.enter(child)
+            return
+        path = place.path + b"/" + name if place.path else name
+        if reader.skip(_FILE):  # most entries: at once what the rest takes step by step
+            self._contents(place.descriptor, name, path, executable=False)
+            reader.expect(_END)
+            return
+        reader.expect(nar.NODE)
+        if self._leaf_or_folder(place.descriptor, name, path):
+            place.enter(name, path)
         else:
             reader.expect(nar.CLOSE)
 
+    def _leaf_or_folder(self, parent: int, name: bytes, path: bytes) -> bool:
+        """Makes what comes next; True if it is a folder, which is still empty then."""
+        reader = self._reader
+        reader.expect(nar.OPEN)
+        kind = reader.string(_MAX_WORD)
+        if kind == b"directory":
+            os.mkdir(name, 0o755, dir_fd=parent)
+            self.enter(path)
+            return True
+        if kind == b"regular":
+            self._file(parent, name, path)
+        elif kind == b"symlink":
+            reader.expect(nar.string(b"target"))
+            target = reader.string(_MAX_TARGET)
+            if not target or b"\0" in target:
+                raise reader.invalid(f"{target!r} cannot be the target of a link")
+            os.symlink(target, name, dir_fd=parent)
+            self.link(parent, name, path, target)
+        else:
+            raise reader.invalid(f"unknown type {kind!r}")
+        reader.expect(nar.CLOSE)
+        return False
+
+    def _file(self, parent: int, name: bytes, path: bytes) -> None:
+        reader = self._reader
+        word = reader.string(_MAX_WORD)
+        executable = word == b"executable"
+        if executable:
+            reader.expect(nar.string(b""))
+            word = reader.string(_MAX_WORD)
+        if word != b"contents":
+            raise reader.invalid(f"'contents' expected, not {word!r}")
+        self._contents(parent, name, path, executable=executable)
+
+    def _contents(self, parent: int, name: bytes, path: bytes, *, executable: bool) -> None:
+        size = self._reader.length()
+        descriptor = os.open(name, _NEW, self.file_modes[executable], dir_fd=parent)
+        try:
+            self.file(descriptor, path, size, executable)
+        finally:
+            os.close(descriptor)
+        self._reader.padding(size)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Writes all of `data`, whatever one call of the system takes."""
+    while (written := os.write(descriptor, data)) < len(data):
+        data = data[written:]
+
 
 class _Place:
-    """The open folder that is being filled, and the last name in it.
+    """The open folder that is being filled, its path in the tree, and the last name in it.
 
     One descriptor is open, however deep folders are nested: a NAR of 200 kB may have as many of them in one another
     as a process may have files open. Those above are found again by `..`, which must be what they were.
@@ -63,8 +167,8 @@ class _Place:
 
     def __init__(self, folder: Path) -> None:
         self.descriptor = os.open(folder, _FOLDER)
-        self.last = b""
-        self._above: list[tuple[os.stat_result, bytes]] = []
+        self.path = self.last = b""
+        self._above: list[tuple[os.stat_result, bytes, bytes]] = []
 
     def __enter__(self) -> _Place:
         return self
@@ -76,13 +180,13 @@ class _Place:
     def depth(self) -> int:
         return len(self._above)
 
-    def enter(self, name: bytes) -> None:
-        self._above.append((os.fstat(self.descriptor), self.last))
+    def enter(self, name: bytes, path: bytes) -> None:
+        self._above.append((os.fstat(self.descriptor), self.path, self.last))
         self._move(name)
-        self.last = b""
+        self.path, self.last = path, b""
 
     def leave(self) -> None:
-        before, self.last = self._above.pop()
+        before, self.path, self.last = self._above.pop()
         self._move(b"..")
         if not os.path.samestat(before, os.fstat(self.descriptor)):
             hint = "try again when nothing else works in the store"
@@ -96,63 +200,20 @@ class _Place:
 
 def _next_name(reader: _Reader, place: _Place) -> bytes | None:
     """The name of the next entry of the folder, None when it has no more."""
-    word = reader.string(_MAX_WORD)
-    if word == b")":
-        return None
-    if word != b"entry":
-        raise reader.invalid(f"'entry' or ')' expected, not {word!r}")
-    reader.expect(nar.ENTRY[16:])
+    if not reader.skip(nar.ENTRY):
+        word = reader.string(_MAX_WORD)
+        if word == b")":
+            return None
+        if word != b"entry":
+            raise reader.invalid(f"'entry' or ')' expected, not {word!r}")
+        reader.expect(_ENTRY)
     name = reader.string(_MAX_NAME)
     if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
         raise reader.invalid(f"{name!r} cannot name a file")
     if name <= place.last:
         raise reader.invalid(f"the name {name!r} comes after {place.last!r}")
     place.last = name
-    reader.expect(nar.NODE)
     return name
-
-
-def _unpack_leaf_or_folder(reader: _Reader, parent: int, name: bytes) -> bool:
-    """Makes what comes next; True if it is a folder, which is still empty then."""
-    reader.expect(nar.OPEN)
-    kind = reader.string(_MAX_WORD)
-    if kind == b"directory":
-        os.mkdir(name, 0o755, dir_fd=parent)
-        return True
-    if kind == b"regular":
-        _unpack_file(reader, parent, name)
-    elif kind == b"symlink":
-        reader.expect(nar.string(b"target"))
-        target = reader.string(_MAX_TARGET)
-        if not target or b"\0" in target:
-            raise reader.invalid(f"{target!r} cannot be the target of a link")
-        os.symlink(target, name, dir_fd=parent)
-    else:
-        raise reader.invalid(f"unknown type {kind!r}")
-    reader.expect(nar.CLOSE)
-    return False
-
-
-def _unpack_file(reader: _Reader, parent: int, name: bytes) -> None:
-    word = reader.string(_MAX_WORD)
-    executable = word == b"executable"
-    if executable:
-        reader.expect(nar.string(b""))
-        word = reader.string(_MAX_WORD)
-    if word != b"contents":
-        raise reader.invalid(f"'contents' expected, not {word!r}")
-    size = reader.length()
-    descriptor = os.open(name, _NEW, 0o755 if executable else 0o644, dir_fd=parent)
-    try:
-        left = size
-        while left:
-            data = reader.some(left)
-            left -= len(data)
-            while data:
-                data = data[os.write(descriptor, data) :]
-    finally:
-        os.close(descriptor)
-    reader.padding(size)
 
 
 class _Reader:
@@ -189,7 +250,16 @@ class _Reader:
             data += self.some(size - len(data))
         return data
 
+    def skip(self, data: bytes) -> bool:
+        """Goes past `data` if it comes next, all of it in the buffer; False decides nothing."""
+        if self._buffer.startswith(data, self._at):
+            self._at += len(data)
+            return True
+        return False
+
     def expect(self, data: bytes) -> None:
+        if self.skip(data):
+            return
         found = self.exact(len(data))
         if found != data:
             raise self.invalid(f"{data!r} expected, not {found!r}")

@@ -10,7 +10,6 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ import httpx
 from ccstore.codec.oci import Descriptor, Reference
 from ccstore.codec.ociauth import RegistryAuth, auth_needed, base_url, find_credentials
 from ccstore.errors import CcError
-from ccstore.events import Finished, Noted, Progressed, Sink, Started
+from ccstore.events import Noted, Progressed, Sink, reported
 from ccstore.export.image import Image
 
 CHUNK = 32 << 20  # bytes
@@ -52,23 +51,8 @@ def push(
     for name in names:
         by_repository.setdefault((name.registry, name.repository), []).append(name)
     for (registry, repository), tags in by_repository.items():
-        with _reported(f"{registry}/{repository}", sink):
+        with reported(sink, f"{registry}/{repository}", "push"):
             _push(image, registry, repository, tags, sink, insecure=insecure, environ=environ, chunk=chunk)
-
-
-@contextmanager
-def _reported(label: str, sink: Sink) -> Iterator[None]:
-    sink(Started(label, "push"))
-    started = time.monotonic()
-    failed = "internal"
-    try:
-        yield
-        failed = ""
-    except CcError as error:
-        failed = error.code
-        raise
-    finally:
-        sink(Finished(label, "push", time.monotonic() - started, failed or None))
 
 
 def _push(

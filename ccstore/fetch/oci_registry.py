@@ -19,7 +19,7 @@ from ccstore.events import Sink
 from ccstore.fetch.oci_image import wrong_hash
 from ccstore.model.hashes import Sha256
 from ccstore.ports import Cancel
-from ccstore.transfer.attempt import Line, Meter, TransferError, Wanted, open_client
+from ccstore.transfer.attempt import Line, Meter, TransferError, Wanted, open_client, to_sink
 from ccstore.transfer.download import Download
 from ccstore.transfer.partial import Partial, disk_errors
 from ccstore.transfer.patience import Patience
@@ -42,11 +42,11 @@ class Registry:
     max_size: int
 
     def manifest(self, digest: Sha256, size: int | None) -> bytes:
-        return self._get(f"manifests/sha256:{digest.hex}", Wanted(digest, size, MAX_MANIFEST)).read_bytes()
+        return self._get(f"manifests/sha256:{digest.hex}", digest, size, MAX_MANIFEST).read_bytes()
 
     def collect(self, blobs: list[Descriptor], target: Callable[[Sha256], Path]) -> None:
         for blob in blobs:
-            self._get(f"blobs/sha256:{blob.digest.hex}", Wanted(blob.digest, blob.size, self.max_size))
+            self._get(f"blobs/sha256:{blob.digest.hex}", blob.digest, blob.size, self.max_size)
         for blob in blobs:
             with disk_errors(self.partial):
                 shutil.move(self._kept(blob.digest), target(blob.digest))
@@ -59,17 +59,17 @@ class Registry:
     def _kept(self, digest: Sha256) -> Path:
         return self.partial.with_name(f"{self.partial.name}.{digest.hex}")
 
-    def _get(self, path: str, wanted: Wanted) -> Path:
+    def _get(self, path: str, digest: Sha256, size: int | None, most: int) -> Path:
         """The file with a blob or manifest, whole and right."""
-        kept = self._kept(wanted.sha256)
+        kept = self._kept(digest)
         with Partial(kept, self.cancel) as content:
-            if content.sha256 == wanted.sha256:
+            if content.sha256 == digest:
                 if not content.size:
                     raise CcError("image-invalid", f"{self.reference}: a blob of it is empty")
                 return kept
-            failure = self.attempts(content, wanted, f"{self.url}/{path}")
+            failure = self.attempts(content, Wanted(digest, size, most), f"{self.url}/{path}")
         if failure:
-            raise _verdict(self.reference, wanted.sha256, path, failure)
+            raise _verdict(self.reference, digest, path, failure)
         return kept
 
 
@@ -94,7 +94,7 @@ def open_registry(
             patience.connect_timeout, STALL_TIMEOUT, auth=auth, headers={"Accept": _ACCEPT}
         ) as client,
     ):
-        meter = Meter(label, sink, patience.clock)
+        meter = Meter(to_sink(label, sink), patience.clock)
 
         def attempts(content: Partial, wanted: Wanted, url: str) -> TransferError | None:
             return Download(client, content, wanted, meter, line, patience).get(url)

@@ -18,7 +18,7 @@ from ccstore.fetch.mirrors import Mirrors
 from ccstore.model.derivation import FixedOutput
 from ccstore.model.graph import UrlSource
 from ccstore.ports import Cancel
-from ccstore.transfer.attempt import Line, Meter, TransferError, Wanted, open_client, redacted
+from ccstore.transfer.attempt import Line, Meter, TransferError, Wanted, open_client, redacted, to_sink
 from ccstore.transfer.download import Download
 from ccstore.transfer.partial import Partial
 from ccstore.transfer.patience import PATIENT, Patience
@@ -62,7 +62,9 @@ def fetch_url(
         if source.size is not None and content.size >= source.size:
             content.restart()
         with open_client(patience.connect_timeout, source.stall_timeout) as client:
-            download = Download(client, content, wanted, Meter(label, sink, patience.clock), line, patience)
+            download = Download(
+                client, content, wanted, Meter(to_sink(label, sink), patience.clock), line, patience
+            )
             for url in _candidates(source, mirrors):
                 failure = download.get(url)
                 if failure is None:

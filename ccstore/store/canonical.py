@@ -29,7 +29,7 @@ MTIME_NS = 10**9
 MAX_FOLDER = (
     2800  # bytes of a folder's path in its object: with a name and a store's own path, within PATH_MAX
 )
-_TIMES = (MTIME_NS, MTIME_NS)
+TIMES = (MTIME_NS, MTIME_NS)
 # the kernel or the administrator gives these; they say nothing of the content and cannot always be removed
 _FOREIGN_XATTRS = frozenset({"security.selinux", "security.ima", "security.evm", "system.nfs4_acl"})
 
@@ -98,7 +98,7 @@ class _Canonicaliser(nar.Walk):
         for name in os.listxattr(path, follow_symlinks=False):
             if name not in _FOREIGN_XATTRS:
                 os.removexattr(path, name, follow_symlinks=False)
-        os.utime(path, ns=_TIMES, follow_symlinks=False)
+        os.utime(path, ns=TIMES, follow_symlinks=False)
         return (nar.SYMLINK + nar.string(target) + nar.CLOSE,)
 
     def file(self, path: bytes) -> Iterable[bytes]:
@@ -143,12 +143,10 @@ class _Canonicaliser(nar.Walk):
     def _settle(self, descriptor: int, status: os.stat_result, mode: int) -> None:
         if status.st_uid != self._user:
             os.fchown(descriptor, self._user, -1)
-        for name in os.listxattr(descriptor):
-            if name not in _FOREIGN_XATTRS:
-                os.removexattr(descriptor, name)
+        remove_xattrs(descriptor)
         if stat.S_IMODE(status.st_mode) != mode:
             os.fchmod(descriptor, mode)
-        os.utime(descriptor, ns=_TIMES)
+        os.utime(descriptor, ns=TIMES)
 
     def break_foreign_links(self) -> None:
         """A file that also has a name outside of this tree could be written to there: it gets an inode here."""
@@ -165,11 +163,17 @@ class _Canonicaliser(nar.Walk):
         copy = os.path.join(folder, unique(".tmp-copy-").encode())
         shutil.copyfile(path, copy)
         os.chmod(copy, stat.S_IMODE(os.lstat(path).st_mode))  # noqa: PTH101
-        os.utime(copy, ns=_TIMES)
+        os.utime(copy, ns=TIMES)
         os.replace(copy, path)  # noqa: PTH105
         if inside:
             os.chmod(folder, FOLDER_MODE)  # noqa: PTH101
-            os.utime(folder, ns=_TIMES)
+            os.utime(folder, ns=TIMES)
+
+
+def remove_xattrs(descriptor: int) -> None:
+    for name in os.listxattr(descriptor):
+        if name not in _FOREIGN_XATTRS:
+            os.removexattr(descriptor, name)
 
 
 def check_depth(folder: bytes) -> None:

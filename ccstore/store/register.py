@@ -2,7 +2,8 @@
 
      1 adopt     move it to objects/.tmp-<session>-<n>, beside where it will lie: as an ordinary user a read-only
                  folder can be renamed, but not moved to another parent
-     2 canonical give it its canonical form, hash it; now its name is known
+     2 canonical give it its canonical form, hash it; now its name is known. What comes as a NAR is unpacked there in
+                 that form and hashed on the way, which is both steps at once
      3 protect   write its name into the session's temporary roots
      4 lock      locks/object-<base>: one registration of this object at a time
      5 re-check  somebody else may have registered the same: theirs is kept
@@ -25,6 +26,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from ccstore.codec.compression import Readable
 from ccstore.errors import CcError
 from ccstore.model.hashes import Sha256
 from ccstore.model.objects import ObjectInfo
@@ -34,6 +36,7 @@ from ccstore.store import canonical, files, locks, manifest
 from ccstore.store.database import Database
 from ccstore.store.layout import TRASH_PREFIX, Layout
 from ccstore.store.temproots import TemporaryRoots
+from ccstore.store.unpack import unpack
 
 STEPS = ("adopt", "canonical", "protect", "lock", "manifest", "sync", "place-manifest", "place", "index")
 
@@ -71,17 +74,40 @@ class Registration:
         with self._adopted(source) as adopted:
             self._fault("adopt")
             scan = canonical.canonicalise(adopted, known)
-            self._fault("canonical")
-            if expected is not None and scan.nar_hash != expected:
-                raise mismatch(name, expected, scan.nar_hash)
-            path = StorePath.of_content(name, scan.nar_hash)
-            info = ObjectInfo(path, scan.nar_hash, scan.nar_size)
-            self._roots.add(path)
-            self._fault("protect")
-            with locks.removable(self._layout.locks / f"object-{path.base}"):
-                self._fault("lock")
-                if path in replace or not self._registered(path):
-                    self._place(adopted, manifest.Header(info, int(time.time())), scan.records)
+            return self._finish(adopted, scan, name, expected, replace)
+
+    def unpack(
+        self, source: Readable, name: str, expected: Sha256, replace: Collection[StorePath] = ()
+    ) -> ObjectInfo:
+        """Registers the tree that the NAR in `source` describes. Raises as `run`, and `nar-invalid`."""
+        adopted = self._layout.objects / self._new_name()
+        try:
+            scan = unpack(source, adopted)
+            self._fault("adopt")
+            return self._finish(adopted, scan, name, expected, replace)
+        finally:
+            files.remove(adopted)
+
+    def _finish(
+        self,
+        adopted: Path,
+        scan: canonical.Scan,
+        name: str,
+        expected: Sha256 | None,
+        replace: Collection[StorePath],
+    ) -> ObjectInfo:
+        """What follows once the object is in canonical form and hashed."""
+        self._fault("canonical")
+        if expected is not None and scan.nar_hash != expected:
+            raise mismatch(name, expected, scan.nar_hash)
+        path = StorePath.of_content(name, scan.nar_hash)
+        info = ObjectInfo(path, scan.nar_hash, scan.nar_size)
+        self._roots.add(path)
+        self._fault("protect")
+        with locks.removable(self._layout.locks / f"object-{path.base}"):
+            self._fault("lock")
+            if path in replace or not self._registered(path):
+                self._place(adopted, manifest.Header(info, int(time.time())), scan.records)
         return info
 
     @contextmanager

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from ccstore.codec.compression import Readable
 from ccstore.errors import CcError
 from ccstore.model.hashes import Sha256
 from ccstore.model.objects import ObjectInfo
@@ -88,6 +89,23 @@ class Session:
         checked_name(name)
         with explained(self._layout.root), _output_must_exist(path):
             return self._registration(fault).run(path, name, expected, replace=replace)
+
+    def register_nar(
+        self,
+        source: Readable,
+        name: str,
+        expected: Sha256,
+        *,
+        replace: Collection[StorePath] = (),
+        fault: Fault = no_fault,
+    ) -> ObjectInfo:
+        """Makes the tree that the NAR in `source` describes an object; `expected` is the hash of the NAR.
+
+        Nothing in `source` is believed. Raises as `register`, `nar-invalid`, and what reading `source` raises.
+        """
+        checked_name(name)
+        with explained(self._layout.root):
+            return self._registration(fault).unpack(source, name, expected, replace)
 
     def register_overlay(
         self,

@@ -66,9 +66,9 @@ class TransferError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a download must be: its hash, its size in bytes if known, at most `max_size` if not."""
+    """What a download must be: its hash and its size in bytes if known, at most `max_size` bytes if not."""
 
-    sha256: Sha256
+    sha256: Sha256 | None
     size: int | None
     max_size: int
 
@@ -93,15 +93,23 @@ class Wanted:
         """Raises TransferError unless the content is the wanted one."""
         if self.size is not None and partial.size < self.size:
             raise TransferError("transient", f"it ended after {partial.size} of {self.size} bytes")
-        if partial.sha256 != self.sha256:
+        if self.sha256 and partial.sha256 != self.sha256:
             raise TransferError("mismatch", "its hash is another one", got=partial.sha256)
 
 
-class Meter:
-    """Reports bytes to a sink, about ten times a second."""
+Report = Callable[[int, int | None], None]  # bytes that are done, and of how many, where that is known
 
-    def __init__(self, label: str, sink: Sink, clock: Callable[[], float]) -> None:
-        self._label, self._sink, self._clock = label, sink, clock
+
+def to_sink(label: str, sink: Sink) -> Report:
+    """Reports as the progress of `label`."""
+    return lambda done, total: sink(Progressed(label, done, total, "bytes"))
+
+
+class Meter:
+    """Reports bytes about ten times a second."""
+
+    def __init__(self, tell: Report, clock: Callable[[], float]) -> None:
+        self._tell, self._clock = tell, clock
         self._last = -1.0
         self._reported = -1
 
@@ -109,7 +117,7 @@ class Meter:
         now = self._clock()
         if done != self._reported and (final or now - self._last >= 0.1 or done < self._reported):
             self._last, self._reported = now, done
-            self._sink(Progressed(self._label, done, total, "bytes"))
+            self._tell(done, total)
 
 
 class Line:
@@ -184,7 +192,7 @@ def transfer_http(
         headers["Range"] = f"bytes={partial.size}-"
         if validator := partial.validator(url):
             headers["If-Range"] = validator
-    with _failures(line.cancel, url), _response(client, url, headers, line) as response:
+    with failures(line.cancel, url), open_response(client, url, headers, line) as response:
         total = _place(response, url, partial, wanted)
         for chunk in response.iter_raw():
             check(line.cancel, url)
@@ -249,7 +257,7 @@ def _place(response: httpx.Response, url: str, partial: Partial, wanted: Wanted)
     if response.status_code == 416:
         partial.restart()
         raise TransferError("transient", "it cannot go on where the last attempt ended")
-    _check_status(response)
+    check_status(response)
     length = response.headers.get("Content-Length", "")
     total = int(length) if length.isdigit() else None
     wanted.check_size(total)
@@ -258,9 +266,10 @@ def _place(response: httpx.Response, url: str, partial: Partial, wanted: Wanted)
     return total if total is not None else wanted.size
 
 
-def _check_status(response: httpx.Response) -> None:
+def check_status(response: httpx.Response) -> None:
+    """Raises TransferError unless the answer is a plain success."""
     status = response.status_code
-    if status == 200:
+    if status == 200 or (status in (201, 204) and response.request.method == "PUT"):
         return
     reason = f"HTTP {status} {response.reason_phrase}".rstrip()
     if status in _TRANSIENT_STATUS:
@@ -290,11 +299,11 @@ def _validator(response: httpx.Response) -> str | None:
 
 
 @contextmanager
-def _response(
-    client: httpx.Client, url: str, headers: dict[str, str], line: Line
+def open_response(
+    client: httpx.Client, url: str, headers: Mapping[str, str], line: Line, method: str = "GET"
 ) -> Iterator[httpx.Response]:
-    """The answer to a GET after redirects; none leads from https to http. Its body is still to be read."""
-    request = client.build_request("GET", url, headers=headers, extensions={"trace": line.trace})
+    """The answer to a GET (or HEAD) after redirects; none leads from https to http. Its body is still to be read."""
+    request = client.build_request(method, url, headers=headers, extensions={"trace": line.trace})
     for _ in range(_REDIRECTS):
         response = client.send(request, stream=True)
         try:
@@ -313,7 +322,7 @@ def _response(
 
 
 @contextmanager
-def _failures(cancel: Cancel, url: str) -> Iterator[None]:
+def failures(cancel: Cancel, url: str) -> Iterator[None]:
     """Turns what httpx raises into a TransferError (or into `interrupted`)."""
     import httpx
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from ccstore.ports import Cancel
 from ccstore.transfer.attempt import (
     Line,
     Meter,
@@ -19,6 +21,8 @@ from ccstore.transfer.patience import Patience, check, wait
 
 if TYPE_CHECKING:
     import httpx
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -54,7 +58,7 @@ class Download:
             again = failure.kind == "transient" or (failure.kind == "stalled" and gained)
             if not again or failures >= self.patience.attempts:
                 return failure
-            if not self._pause(failure, failures):
+            if not pause(self.patience, self.line.cancel, failure, failures):
                 return failure
 
     def _attempt(self, url: str) -> TransferError | None:
@@ -68,12 +72,27 @@ class Download:
             return failure
         return None
 
-    def _pause(self, failure: TransferError, failures: int) -> bool:
-        """Waits before the next attempt; False if the server wants more patience than there is."""
-        seconds = self.patience.pause(failures)
-        if failure.retry_after is not None:
-            if failure.retry_after > self.patience.longest_pause:
-                return False
-            seconds = max(seconds, failure.retry_after)
-        wait(self.line.cancel, seconds)
-        return True
+
+def persist(attempt: Callable[[], T], patience: Patience, cancel: Cancel) -> T:
+    """What `attempt` gives, tried again while it fails for reasons that pass; raises its last TransferError."""
+    failures = 0
+    while True:
+        try:
+            return attempt()
+        except TransferError as failure:
+            failures += 1
+            if failure.kind not in ("transient", "stalled") or failures >= patience.attempts:
+                raise
+            if not pause(patience, cancel, failure, failures):
+                raise
+
+
+def pause(patience: Patience, cancel: Cancel, failure: TransferError, failures: int) -> bool:
+    """Waits before the next attempt; False if the server wants more patience than there is."""
+    seconds = patience.pause(failures)
+    if failure.retry_after is not None:
+        if failure.retry_after > patience.longest_pause:
+            return False
+        seconds = max(seconds, failure.retry_after)
+    wait(cancel, seconds)
+    return True
