@@ -65,6 +65,14 @@ class Phased:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What a failed build left is kept in `folder`, because that was asked for."""
+
+    target: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
     """Something a person should know: a mirror that failed, a lock that is waited for."""
 
@@ -73,7 +81,7 @@ class Noted:
     warning: bool = False
 
 
-Event = Started | Progressed | Logged | Finished | Phased | Noted
+Event = Started | Progressed | Logged | Finished | Phased | Kept | Noted
 Sink = Callable[[Event], None]
 
 
@@ -81,12 +89,12 @@ def ignore(event: Event) -> None:
     """A sink for callers that do not watch."""
 
 
-def both(one: Sink, other: Sink) -> Sink:
-    """A sink for two that watch."""
+def all_of(*sinks: Sink) -> Sink:
+    """A sink for several that watch."""
 
     def send(event: Event) -> None:
-        one(event)
-        other(event)
+        for each in sinks:
+            each(event)
 
     return send
 

@@ -85,9 +85,10 @@ def _plain_failure(step: Build, result: BuildResult, log: BuildLog, kept: Path |
     if any("Read-only file system" in line for line in log.tail):
         hints.append("a build may write to /out, /build and /tmp only")
     if kept:
-        hints.append(f"its folder was kept at {kept}; `sh {kept / AGAIN}` runs it again in the same sandbox")
+        hints.append(f"`ccstore shell {step.name}` enters it as it is, kept at {kept}")
+        hints.append(f"`sh {kept / AGAIN}` runs it again on that")
     else:
-        hints.append("`--keep-failed` keeps its folder")
+        hints.append("`--shell-on-failure` enters it, `--keep-failed` keeps its folder")
     return CcError(
         "build-failed", message, where=step.where or None, hint="; ".join(hints), details=tuple(log.tail)
     )

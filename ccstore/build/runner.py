@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccstore.build.buildlog import BuildLog
-from ccstore.build.failure import AGAIN, build_error
+from ccstore.build.failure import build_error
+from ccstore.build.kept import keep
+from ccstore.build.request import request_of
 from ccstore.build.resolve import Outputs, known_outputs
 from ccstore.build.stopwatch import Stopwatch
 from ccstore.debian.unpack import debian_tree
 from ccstore.errors import CcError
-from ccstore.events import Noted, Sink, ignore, reported
+from ccstore.events import Kept, Noted, Sink, ignore, reported
 from ccstore.fetch.fetch import fetch
 from ccstore.fetch.mirrors import Mirrors
 from ccstore.model.derivation import BUILTIN, AnyDerivation, Derivation, FixedOutput
@@ -151,7 +153,7 @@ class Runner:
         last = self.store.history.last(step.name)
         with self.session.staging(step.object_name) as staging:
             with watch.phase("prepare"):
-                request = self._request(step, inputs, staging)
+                request = self._request(step, derivation, inputs, staging)
             with self.store.logs.writer(derivation.id) as writer:
                 expected = last.log_lines if last else None
                 log = BuildLog(step.name, writer, self.sink, expected, lambda: _is_full(staging))
@@ -159,8 +161,7 @@ class Runner:
                 log.close()
             if result.outcome != "built":
                 self._remember(derivation, watch, self.executor.name, result, log)
-                keep = self.keep_failed and result.outcome in ("failed", "timeout")
-                kept = self._keep(staging, derivation, result) if keep else None
+                kept = self._keep(step, derivation, inputs, staging, result)
                 raise build_error(step, result, log, kept)
             with watch.phase("register"):
                 objects = self._register(step, derivation, inputs, request.staging, result)
@@ -169,6 +170,21 @@ class Runner:
         )
         self._remember(derivation, watch, self.executor.name, result, log)
         return outputs
+
+    def _keep(
+        self,
+        step: Build,
+        derivation: Derivation,
+        inputs: Mapping[str, Realisation],
+        staging: Path,
+        result: BuildResult,
+    ) -> Path | None:
+        """Where what the build left is kept, if that was asked for."""
+        if not self.keep_failed or result.outcome not in ("failed", "timeout"):
+            return None
+        folder = keep(self.store, staging, step.name, derivation, inputs, result)
+        self.sink(Kept(step.name, str(folder)))
+        return folder
 
     def _run(self, request: BuildRequest, log: BuildLog, watch: Stopwatch) -> BuildResult:
         """The build itself; what is neither before nor after its tools is making and removing the sandbox."""
@@ -183,7 +199,9 @@ class Runner:
             watch.add("sandbox", result.ended, ended)
         return result
 
-    def _request(self, step: Build, inputs: Mapping[str, Realisation], staging: Path) -> BuildRequest:
+    def _request(
+        self, step: Build, derivation: Derivation, inputs: Mapping[str, Realisation], staging: Path
+    ) -> BuildRequest:
         out, scratch = staging / "out", staging / "scratch"
         out.mkdir()
         scratch.mkdir()
@@ -192,17 +210,12 @@ class Runner:
                 message = f"{step.name}: output {output} cannot be a view of {name}, which is a single file"
                 hint = "an overlay is for folders: let the script copy the file"
                 raise CcError("recipe-invalid", message, where=step.where or None, hint=hint)
-        return BuildRequest(
-            label=step.name,
-            root=self._tree(inputs[""]),
-            argv=step.argv,
-            staging=out,
-            scratch=scratch,
-            inputs={name: self._tree(each) for name, each in inputs.items() if name},
-            files=step.files,
-            env=step.env,
-            outputs=step.outputs,
-            overlays=step.overlays,
+        return request_of(
+            step.name,
+            derivation,
+            {name: self._tree(each) for name, each in inputs.items()},
+            out,
+            scratch,
             cores=self.cores,
             timeout=step.timeout,
             keep_failed=self.keep_failed,
@@ -309,17 +322,6 @@ class Runner:
                 watch.phases,
             )
         )
-
-    def _keep(self, staging: Path, derivation: Derivation, result: BuildResult) -> Path:
-        """Moves what a failed build left to `failed/`, with a script that runs it again on that."""
-        kept = self.store.layout.failed / f"{derivation.id[:16]}-{os.getpid()}-{time.time_ns():x}"
-        (staging / "scratch").chmod(0o700)  # it may hold set-uid files, and sockets that somebody listens at
-        (staging / "scratch").rename(kept)
-        (staging / "out").rename(kept / "out")
-        was, now = (path.relative_to(self.store.root) for path in (staging, kept))
-        command = result.command.replace(f"{was}/scratch", str(now)).replace(f"{was}/out", f"{now}/out")
-        (kept / AGAIN).write_text(command)
-        return kept
 
 
 def _is_full(folder: Path) -> bool:

@@ -115,13 +115,14 @@ class Workspace:
 
     def estimate(self, planned: list[Planned], options: Options) -> Estimate:
         """How long the steps of a plan will take."""
-        limits = Limits(self._jobs(options), DOWNLOADS, self._cores(options))
+        limits = Limits(self._jobs(options), DOWNLOADS, self.cores(options))
         return estimate(planned, self.graph, limits)
 
     def _jobs(self, options: Options) -> int:
         return options.jobs or self.project.config.jobs or self.user.jobs or 2
 
-    def _cores(self, options: Options) -> int:
+    def cores(self, options: Options) -> int:
+        """The make jobs that one build may use."""
         return options.cores or self.project.config.cores or self.user.cores or os.cpu_count() or 1
 
     def realised(self, target: Ref) -> Realisation | None:
@@ -189,7 +190,7 @@ class Workspace:
                 mirrors=self.mirrors,
                 sink=sink,
                 cancel=cancel or Cancel(),
-                cores=self._cores(options),
+                cores=self.cores(options),
                 keep_failed=options.keep_failed,
                 damaged=damaged if damaged is not None else set(),
             )

@@ -11,7 +11,8 @@ from ccstore.build.workspace import Options, Workspace
 from ccstore.cli.console import progress
 from ccstore.cli.context import json_option, open_workspace, print_json, store_option, targets_argument
 from ccstore.cli.plan import print_plan
-from ccstore.events import both
+from ccstore.cli.shell import shell_after
+from ccstore.events import all_of
 from ccstore.explain.trace import traced
 from ccstore.model.realisation import Realisation
 from ccstore.ports import Cancel
@@ -26,6 +27,9 @@ from ccstore.ports import Cancel
 )
 @click.option("--no-substitute", is_flag=True, help="Build even what a binary cache could give.")
 @click.option("--keep-failed", is_flag=True, help="Keep the folder of a build that fails.")
+@click.option(
+    "--shell-on-failure", is_flag=True, help="Enter the sandbox of a build that fails, as it is then."
+)
 @click.option("--executor", type=click.Choice(["sandbox", "docker", "remote"]), help="Where builds run.")
 @click.option("--verbose", "-v", is_flag=True, help="Print the builds' output as it comes.")
 @click.option(
@@ -43,6 +47,7 @@ def command(
     cores: int | None,
     no_substitute: bool,
     keep_failed: bool,
+    shell_on_failure: bool,
     executor: str | None,
     verbose: bool,
     trace: Path | None,
@@ -61,15 +66,17 @@ def command(
     """
     began = time.monotonic()
     with open_workspace(store) as work:
-        options = Options(jobs=jobs, cores=cores, keep_failed=keep_failed, executor=executor)
+        keep = keep_failed or shell_on_failure
+        options = Options(jobs=jobs, cores=cores, keep_failed=keep, executor=executor)
         if dry_run:
             print_plan(work, list(targets), options, as_json=as_json)
             return
-        with traced(trace, began) as events:
+        failures = shell_after(work, options, wanted=shell_on_failure, keep=keep_failed)
+        with failures as failed, traced(trace, began) as events:
             with events.own("load", began):
                 refs = work.find(list(targets))
             with events.own("realize"), progress(verbose=verbose) as shown:
-                sink = both(shown, events) if trace else shown
+                sink = all_of(shown, failed, *((events,) if trace else ()))
                 found = work.realize(list(targets), sink=sink, options=options, cancel=Cancel())
         if as_json:
             print_json([as_value(work, name, found[ref]) for name, ref in zip(targets, refs, strict=True)])

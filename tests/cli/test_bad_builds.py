@@ -84,7 +84,7 @@ def test_the_command_of_a_kept_build_gives_the_same_sandbox(small: Project) -> N
     small.script("x", "test -e /build/mended || { echo broken; exit 3; }", "echo mended | tee /out/out")
     found = small.shell.run("realize", "--keep-failed", "x", status=3)
     [kept] = re.findall(r"kept at (/[^;]+);", found.stderr)
-    [again] = re.findall(r"`sh (/.*)` runs it again in the same sandbox", found.stderr)
+    [again] = re.findall(r"`sh (/.*)` runs it again on that", found.stderr)
 
     def run_again() -> tuple[int, str]:
         done = subprocess.run(["sh", again], capture_output=True, text=True, stdin=subprocess.DEVNULL)
