@@ -204,11 +204,12 @@ def daemon(program: str, folder: Path) -> Iterator[str]:
     command = [
         *(program, "--config-file", str(folder / "config.json"), "--host", address),
         *("--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")),
-        *("--pidfile", str(folder / "pid"), "--storage-driver=vfs", "--bridge=none"),
+        *("--pidfile", str(folder / "pid"), f"--storage-driver={_storage_driver(folder)}", "--bridge=none"),
         *("--iptables=false", "--ip6tables=false", "--ip-forward=false"),
     ]
     transport = httpx.HTTPTransport(uds=str(folder / "sock"))
     with (
+        _unmounted(folder),
         (folder / "log").open("wb") as log,
         _running(command, log) as process,
         httpx.Client(transport=transport, timeout=5) as client,
@@ -219,6 +220,23 @@ def daemon(program: str, folder: Path) -> Iterator[str]:
             said = (folder / "log").read_text().splitlines() or [str(error)]
             raise OSError(said[-1]) from error
         yield address
+
+
+@contextmanager
+def _unmounted(folder: Path) -> Iterator[None]:
+    """In the end nothing is mounted below `folder`: a daemon leaves the namespace of the host's network there."""
+    try:
+        yield
+    finally:
+        places = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for place in reversed([each for each in places if each.startswith(f"{folder}/")]):
+            subprocess.run(["umount", place], check=False)
+
+
+def _storage_driver(folder: Path) -> str:
+    """An overlay cannot lie on an overlay, which is what a container's own files are."""
+    found = subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True, check=True)
+    return "vfs" if found.stdout.strip() == "overlayfs" else "overlay2"
 
 
 @contextmanager

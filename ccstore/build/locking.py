@@ -59,13 +59,13 @@ def _lock_packages(
     target = f"{name}.lock"
     sink(Started(target, "fetch"))
     began = time.monotonic()
-    mirrors = replace(work, project=project).mirrors
+    configured = replace(work, project=project)
     with store.session() as session, session.staging(target) as workspace:
         new = compute_lock(
             Request(spec.suite, tuple(sorted(spec.packages))),
             apt=store.objects.tree(apt.object.path),
-            executor=work.executor(),
-            mirrors=mirrors.bases("debian"),
+            executor=configured.executor(sink=sink),
+            mirrors=configured.mirrors.bases("debian"),
             workspace=workspace,
             log=lambda data: sink(Logged(target, data.decode(errors="replace").rstrip())),
             cancel=cancel,

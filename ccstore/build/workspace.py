@@ -25,6 +25,7 @@ from ccstore.build.runner import Runner
 from ccstore.codec.nar import nar_hash
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink, ignore
+from ccstore.executor.docker import Docker
 from ccstore.executor.sandbox import Sandbox
 from ccstore.fetch.mirrors import Mirrors
 from ccstore.model.derivation import AnyDerivation
@@ -186,7 +187,7 @@ class Workspace:
             runner = Runner(
                 store=self.store,
                 session=session,
-                executor=self.executor(options.executor),
+                executor=self.executor(options.executor, sink),
                 mirrors=self.mirrors,
                 sink=sink,
                 cancel=cancel or Cancel(),
@@ -199,13 +200,16 @@ class Workspace:
                 self.store.roots.add(name, found[ref].object.path, found[ref].id)
         return found
 
-    def executor(self, name: str | None = None) -> Executor:
+    def executor(self, name: str | None = None, sink: Sink = ignore) -> Executor:
+        """What runs builds: as `name` says, else as configured, else the sandbox."""
         wanted = name or self.project.config.executor or self.user.executor or "sandbox"
+        if wanted == "docker":
+            return Docker(self.store.layout.docker, os.environ, sink)
         if wanted != "sandbox":
             raise CcError(
                 "usage",
                 f"this version has no executor {wanted!r}",
-                hint="use --executor sandbox (the default)",
+                hint="use --executor sandbox (the default) or docker",
             )
         return Sandbox()
 

@@ -15,10 +15,11 @@ import click
 
 from ccstore.build.locate import find_project
 from ccstore.cli.context import json_option, print_json, size, store_option, store_path
+from ccstore.codec.engine import engine
 from ccstore.errors import CcError
 from ccstore.executor.probe import findings
 from ccstore.fetch.mirrors import Mirrors
-from ccstore.recipe.project import load_project, load_user_config
+from ccstore.recipe.project import ProjectConfig, UserConfig, load_project, load_user_config
 from ccstore.store.store import Store
 
 ENOUGH = 12 * 10**9  # bytes: the toolchain, two kernel trees and a build folder
@@ -50,7 +51,16 @@ def command(as_json: bool, store: str | None) -> None:
     ccstore doctor
     """
     root = store_path(store)
-    checks = [*_host(), *_store(root), *_sandbox(root), *_mirrors(), *_tools()]
+    project, user = _project(), load_user_config(os.environ)
+    executor = project.executor or user.executor or "sandbox"
+    checks = [
+        *_host(),
+        *_store(root),
+        *_sandbox(root, required=executor == "sandbox"),
+        *_docker(required=executor == "docker"),
+        *_mirrors(project, user),
+        *_tools(),
+    ]
     if as_json:
         print_json(
             [
@@ -92,19 +102,33 @@ def _store(root: Path) -> Iterator[Check]:
     yield Check("disk", f"{size(free)} free", few if free < ENOUGH else "", required=False)
 
 
-def _sandbox(root: Path) -> Iterator[Check]:
+def _sandbox(root: Path, *, required: bool) -> Iterator[Check]:
     try:
         found = findings(root)
     except OSError:  # the store's own line says why nothing can be tried there
         found = findings(Path(tempfile.gettempdir()))
     for finding in found:
-        yield Check(finding.name, finding.problem or "can be used", finding.remedy)
+        yield Check(finding.name, finding.problem or "can be used", finding.remedy, required)
 
 
-def _mirrors() -> Iterator[Check]:
-    project = find_project(".")
-    configured = load_project(Path(project), locks=False).config.mirrors if project else {}
-    mirrors = Mirrors.from_host(os.environ, load_user_config(os.environ).mirrors, configured)
+def _docker(*, required: bool) -> Iterator[Check]:
+    try:
+        with engine(os.environ) as client:
+            version = client.version()
+    except CcError as error:
+        yield Check("docker", f"{error.message}: needed for `--executor docker`", error.hint or "", required)
+        return
+    yield Check("docker", f"{version['Version']} ({version['Os']}/{version['Arch']})")
+
+
+def _project() -> ProjectConfig:
+    """The configuration of the project, or an empty one outside of any."""
+    found = find_project(".")
+    return load_project(Path(found), locks=False).config if found else ProjectConfig()
+
+
+def _mirrors(project: ProjectConfig, user: UserConfig) -> Iterator[Check]:
+    mirrors = Mirrors.from_host(os.environ, user.mirrors, project.mirrors)
     yield Check("mirror debian", ", ".join(mirrors.bases("debian")))
 
 

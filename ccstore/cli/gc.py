@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import asdict
 
 import click
 
+from ccstore.build.leftovers import sweep_docker
 from ccstore.cli.console import progress
 from ccstore.cli.context import json_option, open_store, print_json, size, store_option
+from ccstore.executor.docker_sweep import Swept
 from ccstore.store.gc import GcOptions, GcReport, collect
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -62,6 +66,9 @@ def command(
 ) -> None:
     """Delete the store objects that no root and no running command needs.
 
+    Also what builds of this store left in a Docker daemon: images of toolchains that are gone, and what a killed
+    build could not remove itself.
+
     \b
     ccstore gc --dry-run
     ccstore gc --no-keep-inputs                   keep the kernels, drop what they were built from
@@ -70,8 +77,9 @@ def command(
     options = GcOptions(dry_run=dry_run, max_size=max_size, older_than=older_than, keep_inputs=keep_inputs)
     with open_store(store) as opened, progress() as sink:
         report = collect(opened, options, sink)
+        swept = sweep_docker(opened, os.environ, sink, dry_run=dry_run)
         if as_json:
-            print_json(_value(report))
+            print_json(_value(report) | {"docker": asdict(swept)})
             return
         for path in report.deleted:
             click.echo(str(opened.objects.path(path)))
@@ -79,6 +87,13 @@ def command(
     click.echo(
         f"{len(report.deleted)} objects {done}, {size(report.freed)} freed; {report.kept} kept", err=True
     )
+    if any(asdict(swept).values()):
+        click.echo(f"in Docker {done}: {_counted(swept)}", err=True)
+
+
+def _counted(swept: Swept) -> str:
+    counts = {what: count for what, count in asdict(swept).items() if count}
+    return ", ".join(f"{count} {what if count > 1 else what[:-1]}" for what, count in counts.items())
 
 
 def _value(report: GcReport) -> dict[str, object]:

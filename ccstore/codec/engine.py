@@ -41,4 +41,16 @@ def engine(environ: Mapping[str, str]) -> Iterator[docker.DockerClient]:
     except APIError as error:
         raise CcError("no-docker", f"the Docker daemon refuses: {error.explanation}", hint=_HINT) from error
     except (DockerException, requests.exceptions.RequestException) as error:
-        raise CcError("no-docker", f"no Docker daemon answers: {error}", hint=_HINT) from error
+        address = environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+        message = f"no Docker daemon answers at {address}: {_reason(error)}"
+        raise CcError("no-docker", message, hint=_HINT) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, if it said anything: the libraries wrap it several times."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return str(error)

@@ -8,23 +8,20 @@ All archives are sorted, owned by root, of 1970-01-01 00:00:01.
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from ccstore.codec import tar
 from ccstore.codec.oci import LAYOUT_FILE, OCI_INDEX, Reference, canonical_json
 from ccstore.export.image import Image, familiar
 from ccstore.ports import Tree
-
-_CHUNK = 1 << 20
-_TIME = 1  # as the files of the store have it
 
 
 def image_archive(image: Image, names: list[Reference]) -> Iterator[bytes]:
     """The archive of an image, in chunks."""
     paths = {each.digest.hex: image.path(each) for each in (image.descriptor, *image.blobs())}
-    yield from _folders("blobs", "blobs/sha256")
+    yield tar.folder("blobs") + tar.folder("blobs/sha256")
     for name, path in sorted(paths.items()):
         yield from _file(f"blobs/sha256/{name}", path)
     texts = {
@@ -33,8 +30,8 @@ def image_archive(image: Image, names: list[Reference]) -> Iterator[bytes]:
         "oci-layout": LAYOUT_FILE,
     }
     for name, data in sorted(texts.items()):
-        yield from _text(name, data)
-    yield _end()
+        yield tar.text(name, data)
+    yield tar.END
 
 
 def named_index(image: Image, names: list[Reference]) -> bytes:
@@ -68,14 +65,12 @@ def tree_archive(tree: Tree, name: str) -> Iterator[bytes]:
         path = entry.path or name
         if entry.type == "directory":
             if entry.path:
-                yield from _folders(path)
+                yield tar.folder(path)
         elif entry.type == "symlink":
-            member = _member(path, tarfile.SYMTYPE)
-            member.linkname = entry.target
-            yield _header(member)
+            yield tar.symlink(path, entry.target)
         else:
             yield from _file(path, tree.path / entry.path, executable=entry.executable)
-    yield _end()
+    yield tar.END
 
 
 def write(chunks: Iterable[bytes], to: BinaryIO) -> None:
@@ -83,40 +78,6 @@ def write(chunks: Iterable[bytes], to: BinaryIO) -> None:
         to.write(chunk)
 
 
-def _folders(*names: str) -> Iterator[bytes]:
-    for name in names:
-        yield _header(_member(name, tarfile.DIRTYPE, 0o755))
-
-
 def _file(name: str, path: Path, *, executable: bool = False) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        member = _member(name, tarfile.REGTYPE, 0o755 if executable else 0o644)
-        member.size = path.stat().st_size
-        yield _header(member)
-        while chunk := file.read(_CHUNK):
-            yield chunk
-        yield _padding(member.size)
-
-
-def _text(name: str, data: bytes) -> Iterator[bytes]:
-    member = _member(name, tarfile.REGTYPE, 0o644)
-    member.size = len(data)
-    yield _header(member) + data + _padding(len(data))
-
-
-def _member(name: str, kind: Any, mode: int = 0o777) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)
-    member.type, member.mode, member.mtime = kind, mode, _TIME
-    return member
-
-
-def _header(member: tarfile.TarInfo) -> bytes:
-    return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-
-
-def _padding(size: int) -> bytes:
-    return bytes(-size % tarfile.BLOCKSIZE)
-
-
-def _end() -> bytes:
-    return bytes(2 * tarfile.BLOCKSIZE)
+    with path.open("rb") as content:
+        yield from tar.file(name, content, path.stat().st_size, 0o755 if executable else 0o644)

@@ -17,6 +17,7 @@
       failed/                     folders of failed builds that were to be kept
       evaluations/                the evaluation cache
       temproots/<session>         what a running session needs; locked for as long as the session lives
+      docker/                     what tells this store's builds in a Docker daemon from others (executor/lease.py)
       locks/                      gc.lock, <derivation id>, object-<hash>-<name>
 
 Objects, manifests, derivations, realisations and roots are the truth. An object is registered when the index
@@ -102,6 +103,10 @@ class Layout:
     @property
     def temproots(self) -> Path:
         return self.root / "temproots"
+
+    @property
+    def docker(self) -> Path:
+        return self.root / "docker"
 
     @property
     def locks(self) -> Path:

@@ -1,17 +1,21 @@
-"""Builds in real sandboxes, as whoever runs the tests and, when that is root, once more as an ordinary user.
+"""Real builds: in the sandbox, as whoever runs the tests and, when that is root, once more as an ordinary user;
+and, for a module that says so in EXECUTORS, by every other executor.
 
-A test that asks for `builds` runs twice. The second run happens in a forked child that has given up root, so that
-it can be written as if there were nothing special about it.
+A test that asks for `builds` runs once for each of these. As an ordinary user it runs in a forked child that has
+given up root, so that it can be written as if there were nothing special about it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import random
 import shutil
 import stat
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,11 +24,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytest
 
+from ccstore.codec.nar import nar_hash
+from ccstore.executor.docker import Docker
 from ccstore.executor.sandbox import Sandbox
 from ccstore.model.hashes import Sha256
-from ccstore.model.objects import Manifest
-from ccstore.ports import BuildRequest, BuildResult, Cancel, Tree
+from ccstore.model.objects import Entry, Manifest
+from ccstore.ports import BuildRequest, BuildResult, Cancel, Executor, Tree
 from ccstore.store.files import remove
+from ccstore.store.overlay import complete
+from tests.images import docker_host as docker_host
 
 if TYPE_CHECKING:
     from .attacking import Attacks
@@ -36,19 +44,32 @@ FOLDERS = ("in", "build", "out", "tmp", "dev", "proc", "bin", "usr", "etc")
 
 @dataclass(frozen=True)
 class PlainTree:
-    """A tree that is nothing but a folder or a file: all that this executor asks for is its path."""
+    """A folder or file as a store object would have it, hashed when it is asked for."""
 
     path: Path
 
     @property
     def nar_hash(self) -> Sha256:
-        raise NotImplementedError
+        return nar_hash(self.path)[0]
 
     def entries(self) -> Manifest:
-        raise NotImplementedError
+        return _entries(self.path, "")
 
     def open(self, path: str) -> BinaryIO:
-        raise NotImplementedError
+        return (self.path / path).open("rb")
+
+
+def _entries(place: Path, path: str) -> Manifest:
+    if place.is_symlink():
+        yield Entry(path, "symlink", target=str(place.readlink()))
+    elif place.is_dir():
+        yield Entry(path, "directory")
+        for name in sorted(os.listdir(place), key=os.fsencode):
+            yield from _entries(place / name, f"{path}/{name}" if path else name)
+    else:
+        data, executable = place.read_bytes(), bool(place.stat().st_mode & stat.S_IXUSR)
+        digest = hashlib.sha256(data).digest()
+        yield Entry(path, "file", executable, len(data), digest, digest[:16])
 
 
 @dataclass(frozen=True)
@@ -59,6 +80,22 @@ class Done:
 
     def out(self, path: str = "out") -> str:
         return (self.request.staging / path).read_text()
+
+    def tree(self, output: str = "out") -> dict[str, str]:
+        """What the output is once registered: content by path, `*` before that of a program, `->` before a link's."""
+        place = self.request.staging / output
+        if output in self.request.overlays:
+            base = self.request.inputs[self.request.overlays[output]]
+            complete(place, base.path, base.entries())
+        return {entry.path: _shown(place / entry.path, entry) for entry in PlainTree(place).entries()}
+
+
+def _shown(place: Path, entry: Entry) -> str:
+    if entry.type == "directory":
+        return "/"
+    if entry.type == "symlink":
+        return f"-> {entry.target}"
+    return "*" * entry.executable + place.read_text(errors="surrogateescape")
 
 
 @pytest.fixture(scope="session")
@@ -83,15 +120,40 @@ def unheard(data: bytes) -> None:
     """A log for builds of which only the end matters."""
 
 
-def mount_table() -> str:
-    return Path("/proc/self/mountinfo").read_text()
+def marker() -> str:
+    """An argument of `sleep` that no other process on this machine has."""
+    return f"{random.randrange(10**6, 10**7)}.{random.randrange(10**6):06}"
+
+
+def alive(mark: str) -> bool:
+    """Whether a process of the host has `mark` in its command line."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if mark.encode() in (entry / "cmdline").read_bytes():
+                    return True
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has just ended
+    return False
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.01)
+
+
+def mounts_below(place: Path) -> list[str]:
+    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(place) in line]
 
 
 class Builds:
     """Makes requests for a root tree with busybox in it, runs them, and looks for what they leave behind."""
 
-    def __init__(self, place: Path, root: Path) -> None:
+    def __init__(self, place: Path, root: Path, executor: Executor) -> None:
         self.place = place
+        self.executor = executor
         self.root = PlainTree(root)
         self.count = 0
 
@@ -118,18 +180,34 @@ class Builds:
     def run(self, script: str, cancel: Cancel | None = None, **options: Any) -> Done:
         request = self.request(script, **options)
         chunks: list[bytes] = []
-        before = mount_table()
-        result = Sandbox().build(request, chunks.append, cancel or Cancel())
-        assert mount_table() == before
+        result = self.executor.build(request, chunks.append, cancel or Cancel())
+        assert mounts_below(request.staging) == mounts_below(request.scratch) == []
         if not request.keep_failed:
             assert list(request.scratch.iterdir()) == []
             assert result.outcome == "built" or list(request.staging.iterdir()) == []
         return Done(result, b"".join(chunks).decode(errors="replace"), request)
 
 
-@pytest.fixture(params=["caller", "ordinary"] if os.geteuid() == 0 else ["caller"])
-def user(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "setting" in metafunc.fixturenames:
+        executors = getattr(metafunc.module, "EXECUTORS", ("sandbox",))
+        settings = [f"{each}-caller" for each in executors]
+        if os.geteuid() == 0 and "sandbox" in executors:
+            settings.insert(1, "sandbox-ordinary")
+        metafunc.parametrize("setting", settings)
+
+
+@pytest.fixture
+def user(setting: str) -> str:
+    return setting.partition("-")[2]
+
+
+@pytest.fixture
+def executor(setting: str, tmp_path: Path, request: pytest.FixtureRequest) -> Executor:
+    if setting.startswith("docker"):
+        host = request.getfixturevalue("docker_host")
+        return Docker(tmp_path / "docker", {**os.environ, "DOCKER_HOST": host})
+    return Sandbox()
 
 
 @pytest.fixture
@@ -162,10 +240,10 @@ def root_tree() -> Iterator[Path]:
 
 
 @pytest.fixture
-def builds(place: Path, user: str, root_tree: Path) -> Builds:
+def builds(place: Path, user: str, root_tree: Path, executor: Executor) -> Builds:
     if user == "ordinary" and not readable_by_others(Path(sys.modules[Sandbox.__module__].__file__ or "")):
         pytest.skip("this checkout is closed to other users, so no other user can run it")
-    return Builds(place, root_tree)
+    return Builds(place, root_tree, executor)
 
 
 def readable_by_others(path: Path) -> bool:

@@ -10,8 +10,7 @@ from ccstore.ports import Cancel
 from ccstore.store.store import Store
 
 from .attacking import Attacks, outside, succeeded
-from .conftest import PlainTree
-from .test_life import wait_until
+from .conftest import PlainTree, wait_until
 
 INPUT = {"file": "text", "run": "#!/bin/sh", "folder/inside": "1"}
 

@@ -14,8 +14,7 @@ from ccstore.executor.sandbox import Sandbox
 from ccstore.ports import Cancel
 
 from .attacking import Attacks
-from .conftest import in_child
-from .test_life import alive, marker
+from .conftest import alive, in_child, marker
 
 
 def limited(name: str, value: int, action: Callable[[], object]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from .attacking import Attacks, ended
-from .test_life import alive, marker
+from .conftest import alive, marker
 
 
 @contextlib.contextmanager

@@ -20,9 +20,8 @@ from ccstore.executor.process import interpreter
 from ccstore.executor.sandbox import Sandbox
 from ccstore.ports import Conditions
 
-from .conftest import Builds
+from .conftest import Builds, alive
 from .nested import in_namespaces, mount_tmpfs
-from .test_life import alive
 
 
 def test_the_command_can_be_pasted(builds: Builds) -> None:

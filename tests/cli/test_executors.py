@@ -1,0 +1,206 @@
+"""`--executor`: the same targets elsewhere than in the sandbox give the same store paths and the same errors."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import (
+    Project,
+    Running,
+    assert_whole,
+    built,
+    code,
+    edit,
+    leftovers,
+    processes_with,
+    wait_until,
+)
+from tests.conftest import Shell, TinyProject, clone_store, tiny_project
+from tests.images import docker_host as docker_host
+
+EXECUTORS = ("docker",)
+STEPS = ("kernel.tree", "kernel.patched", "kernel.config", "kernel", "kernel^dev")
+
+
+@pytest.fixture(params=EXECUTORS)
+def elsewhere(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment in which builds run in the executor in question."""
+    return {"CCSTORE_EXECUTOR": request.param, "DOCKER_HOST": request.getfixturevalue("docker_host")}
+
+
+def configured(shell: Shell, elsewhere: dict[str, str]) -> Shell:
+    """The shell of a project whose configuration says where builds run."""
+    config = shell.project / "recipes/ccstore.yml"
+    config.write_text(f"{config.read_text()}executor: {elsewhere['CCSTORE_EXECUTOR']}\n")
+    shell.environment |= elsewhere
+    return shell
+
+
+def test_the_tiny_kernel_has_the_same_store_paths(
+    session_kernel: TinyProject, session_store: Path, tmp_path: Path, elsewhere: dict[str, str]
+) -> None:
+    store = clone_store(session_store, tmp_path / "store")
+    project = tiny_project(tmp_path / "project", store)
+    shell = configured(project.shell, elsewhere)
+    done = shell.run("realize", *STEPS, "--json")
+    assert built(done.stderr) == ["kernel.tree", "kernel.patched", "kernel.config", "kernel"]
+    found = {each["target"]: each for each in json.loads(done.stdout)}
+    wanted = {step: session_kernel.shell.path(step).name for step in STEPS}
+    assert {step: Path(each["path"]).name for step, each in found.items()} == wanted
+    assert {each["executor"] for each in found.values()} == {elsewhere["CCSTORE_EXECUTOR"]}
+    assert_whole(shell)
+
+
+def test_a_failure_is_explained_as_in_the_sandbox(
+    session_store: Path, tmp_path: Path, elsewhere: dict[str, str]
+) -> None:
+    """By the builder's own report, for a patch; by the log, for a source file."""
+    project = tiny_project(tmp_path / "project", clone_store(session_store, tmp_path / "store"))
+    shell = project.shell
+    patch = project.root / "patches/0001-bus-say-that-a-patch-was-here.patch"
+    text = patch.read_text()
+    edit(patch, "bus", "another bus") if text.count("bus") == 1 else patch.write_text(
+        text.replace("\n ", "\n  ")
+    )
+    in_sandbox = shell.run("realize", "kernel.patched", status=3)
+    found = configured(shell, elsewhere).run("realize", "kernel.patched", status=3)
+    assert code(found.stderr) == code(in_sandbox.stderr) == "patch-failed"
+    assert (
+        found.stderr[found.stderr.index("error:") :] == in_sandbox.stderr[in_sandbox.stderr.index("error:") :]
+    )
+
+
+FAILURES = {
+    "build-failed": ("echo oh no >&2", "exit 7"),
+    "build-timeout": ("sleep 600",),
+    "output-missing": ("true",),
+    "output-invalid": ("mkdir /out/out", "mkfifo /out/out/fifo"),
+}
+
+
+def test_the_same_errors(small: Project, elsewhere: dict[str, str]) -> None:
+    for wanted, script in FAILURES.items():
+        small.script(wanted, *script, timeout="2s" if wanted == "build-timeout" else "1m")
+    in_sandbox = {each: failure(small, each) for each in FAILURES}
+    configured(small.shell, elsewhere)
+    assert {each: failure(small, each) for each in FAILURES} == in_sandbox
+    assert {each: error[1] for each, error in in_sandbox.items()} == {each: each for each in FAILURES}
+    assert leftovers(small.shell.store) == []
+
+
+def failure(project: Project, target: str) -> tuple[int, str, str]:
+    """Exit status, code and what to do next."""
+    found = project.shell.run("realize", target, status=None)
+    return found.returncode, code(found.stderr), found.stderr.splitlines()[-1]
+
+
+def test_the_option_goes_before_the_configuration(small: Project, elsewhere: dict[str, str]) -> None:
+    small.script("one", "echo 1 >$out")
+    shell = configured(small.shell, elsewhere)
+    said = shell.run("realize", "one", "--json", "--executor", "sandbox")
+    assert json.loads(said.stdout)[0]["executor"] == "sandbox"
+
+
+@pytest.fixture
+def daemon(docker_host: str) -> Iterator[Any]:
+    import docker
+
+    with closing(docker.APIClient(docker_host)) as client:
+        yield client
+
+
+def remains(daemon: Any) -> tuple[list[str], list[str]]:
+    containers = [each["Names"][0] for each in daemon.containers(all=True)]
+    return containers, [each["Name"] for each in daemon.volumes()["Volumes"] or []]
+
+
+@pytest.fixture
+def in_docker(small: Project, docker_host: str) -> Project:
+    configured(small.shell, {"CCSTORE_EXECUTOR": "docker", "DOCKER_HOST": docker_host})
+    return small
+
+
+@pytest.fixture
+def slow(in_docker: Project) -> Iterator[tuple[Running, str]]:
+    """A build that is in the middle, and what its processes have in their command lines."""
+    mark = f"161803.{in_docker.root.stat().st_ino}"
+    in_docker.script("slow", f"sleep {mark}")
+    run = Running(in_docker.shell, "realize", "slow")
+    try:
+        wait_until(lambda: processes_with(f"sleep {mark}"), what="the build")
+        yield run, mark
+    finally:
+        run.end()
+
+
+def test_ctrl_c_ends_it_and_leaves_nothing(
+    slow: tuple[Running, str], daemon: Any, in_docker: Project
+) -> None:
+    run, mark = slow
+    run.signal(signal.SIGINT)
+    assert run.wait(60) == 130
+    assert (run.stdout, processes_with(mark), remains(daemon)) == ("", [], ([], []))
+    assert run.stderr.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in run.stderr
+    assert_whole(in_docker.shell)
+
+
+def test_gc_removes_what_a_killed_one_left(
+    slow: tuple[Running, str], daemon: Any, in_docker: Project
+) -> None:
+    run, mark = slow
+    run.signal(signal.SIGKILL)
+    run.wait()
+    assert remains(daemon) != ([], [])
+    would = in_docker.shell.run("gc", "--dry-run", "--json")
+    assert json.loads(would.stdout)["docker"] == {"containers": 2, "volumes": 4, "images": 0}
+    assert processes_with(mark)
+    done = in_docker.shell.run("gc")
+    assert "in Docker deleted: 2 containers, 4 volumes\n" in done.stderr
+    assert (remains(daemon), processes_with(mark)) == (([], []), [])
+
+
+def test_without_a_daemon(small: Project, tmp_path: Path) -> None:
+    small.script("one", "echo 1 >$out")
+    nowhere = {"DOCKER_HOST": f"unix://{tmp_path}/nothing"}
+    small.shell.environment |= nowhere
+    found = small.shell.run("realize", "one", "--executor", "docker", status=None)
+    assert (found.returncode, code(found.stderr)) == (6, "no-docker")
+    assert (
+        f"error: no Docker daemon answers at {nowhere['DOCKER_HOST']}: No such file or directory"
+        in found.stderr
+    )
+    said = small.shell.run("doctor").stdout
+    assert "\nwithout docker: no Docker daemon answers at" in said
+    configured(small.shell, nowhere | {"CCSTORE_EXECUTOR": "docker"})
+    said = small.shell.run("doctor", status=6).stdout
+    assert "\ncannot  docker: no Docker daemon answers at" in said
+    assert "Docker" not in small.shell.run("gc").stderr  # nothing was ever put there
+
+
+def test_doctor_finds_a_daemon(small: Project, docker_host: str) -> None:
+    small.shell.environment |= {"DOCKER_HOST": docker_host}
+    assert "\nok      docker: " in small.shell.run("doctor").stdout
+
+
+def test_gc_removes_the_image_of_a_toolchain_that_is_gone(in_docker: Project, daemon: Any) -> None:
+    for each in daemon.images("ccstore/toolchain"):  # made by other tests, and so another store's
+        daemon.remove_image(each["Id"], force=True)
+    in_docker.script("one", "echo 1 >$out")
+    shell = in_docker.shell
+    shell.run("realize", "one")
+    assert len(daemon.images("ccstore/toolchain")) == 1
+    shell.run("gc", "--no-keep-inputs")
+    assert len(daemon.images("ccstore/toolchain")) == 1
+    shell.run("root", "remove", "tests/toolchain")
+    said = shell.run("gc", "--no-keep-inputs")
+    assert "in Docker deleted: 1 image\n" in said.stderr
+    assert daemon.images("ccstore/toolchain") == []
+    assert_whole(shell)
