@@ -111,7 +111,7 @@ class Workspace:
         return resolve(self.graph, targets, self.local_content, self.store.realisations.get)
 
     def plan(self, targets: list[Ref]) -> list[Planned]:
-        history = History(self._expected, self._last_derivation)
+        history = History(self.expected, self._last_derivation)
         return plan(self.graph, targets, self.resolve(targets), self.store.objects.has, history)
 
     def estimate(self, planned: list[Planned], options: Options) -> Estimate:
@@ -235,8 +235,8 @@ class Workspace:
             list(dict.fromkeys(read)),
         )
 
-    def _expected(self, step: Step) -> Expected | None:
-        """By the step's own history, else by that of another that does the same work on other inputs."""
+    def expected(self, step: Step) -> Expected | None:
+        """What a step takes, by its own history, else by that of another that does the same work on other inputs."""
         for each in (step, *similar(self.graph, step)):
             usual = self.store.history.usual(each.name)
             if usual:

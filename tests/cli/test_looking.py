@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +103,33 @@ def test_graph_as_json_and_dot(session_kernel: TinyProject) -> None:
     for name, step in steps.items():
         assert [line for line in dot if line.startswith(f'  "{name}" [')]
         assert all(f'  "{each}" -> "{name}";' in dot for each in step["inputs"].values())
+
+
+def pictured(project: TinyProject, *arguments: str) -> dict[str, str]:
+    """The boxes of the picture: what stands below each name."""
+    text = project.shell.run("graph", "kernel", "--format", "svg", *arguments).stdout
+    words = [each.text or "" for each in ET.fromstring(text).iter("{http://www.w3.org/2000/svg}text")]
+    return {name: about for name, about in itertools.pairwise(words) if " · " in about}
+
+
+def test_graph_as_a_picture(session_kernel: TinyProject) -> None:
+    boxes = pictured(session_kernel)
+    [many] = [name for name in boxes if name.endswith(" sources of toolchain")]
+    assert set(boxes) == {
+        *(many, "toolchain", "kernel.source", "kernel.tree", "./patches", "kernel.patched"),
+        *("./config/10-devices.config", "./config/20-greeting.config", "kernel.config", "kernel"),
+    }
+    assert re.fullmatch(r"present · [\d.]+ [kM]?B · [\d.]+ s", boxes["kernel"])
+    assert "toolchain.bash" in pictured(session_kernel, "--all")
+
+
+def test_a_picture_of_what_is_missing(tiny: TinyProject) -> None:
+    boxes = pictured(tiny)
+    assert boxes["./patches"].startswith("to copy · ")
+    assert boxes["toolchain"].startswith("present · ")
+    text = tiny.shell.run("graph", "kernel", "--format", "svg").stdout
+    assert text.count(">to build<") == 5  # four boxes that say nothing more, and the legend
+    assert ">to fetch<" in text
 
 
 def test_graph_of_what_is_missing(tiny: TinyProject) -> None:
