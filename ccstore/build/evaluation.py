@@ -26,6 +26,7 @@ from binascii import crc32
 VERSION = "ccstore-evaluation 2"
 FOLDER = "evaluations"
 END = "end"
+UNFINISHED = ".new-"  # and the number of the process that writes it
 KERNEL_TICK = 20_000_000  # nanoseconds; Linux stamps files with the time of its last tick
 COARSEST_TICK = 2_000_000_000  # nanoseconds; FAT counts in two seconds, NFS and ext3 in one
 
@@ -106,7 +107,7 @@ def record(
         )
     path = cache_path(store, project, target)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.{os.getpid()}"
+    temporary = f"{os.path.dirname(path)}/{UNFINISHED}{os.getpid()}"
     try:
         with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write("\n".join([*lines, END, ""]))

@@ -30,7 +30,7 @@ from ccstore.model.hashes import Sha256
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.realisation import OutputId, Realisation, worst
 from ccstore.model.storepath import StorePath
-from ccstore.ports import BuildRequest, BuildResult, Cancel, Executor, Tree
+from ccstore.ports import BuildRequest, BuildResult, Cancel, Executor, Fault, Tree, no_fault
 from ccstore.store.history import Run
 from ccstore.store.session import Session
 from ccstore.store.store import Store
@@ -57,6 +57,7 @@ class Runner:
     cores: int
     keep_failed: bool = False
     damaged: set[StorePath] = field(default_factory=set)
+    fault: Fault = no_fault
 
     def build(self, step: Build, derivation: Derivation, inputs: Mapping[str, Realisation]) -> Outputs:
         """Builds `step`; `inputs` has the realisation of each input by name, and of the root under ""."""
@@ -95,6 +96,7 @@ class Runner:
                 sink=self.sink,
                 cancel=self.cancel,
             )
+        self.fault("fetch")
         nar_hash = step.fixed.sha256 if step.fixed.method == "nar" else None
         with watch.phase("register"):
             return self._register_one(target, step.fixed.name, nar_hash)
@@ -103,7 +105,7 @@ class Runner:
         with self._locked(step.name, fixed) as done:
             if done:
                 return done
-            info = self.session.add(step.path, step.object_name, replace=self.damaged)
+            info = self.session.add(step.path, step.object_name, replace=self.damaged, fault=self.fault)
             self.damaged.discard(info.path)
             if info.nar_hash != fixed.sha256:
                 raise CcError(
@@ -127,6 +129,7 @@ class Runner:
             self.sink(Noted(f"waits for {holder}, which makes the same", name))
 
         with self.store.locks.derivation(derivation.id, waiting, self.cancel):
+            self.fault("derivation-lock")
             if self.cancel.cancelled:
                 raise CcError("interrupted", f"{name} was not begun")
             outputs = known_outputs(derivation, self.store.realisations.get)
@@ -163,6 +166,7 @@ class Runner:
                 self._remember(derivation, watch, self.executor.name, result, log)
                 kept = self._keep(step, derivation, inputs, staging, result)
                 raise build_error(step, result, log, kept)
+            self.fault("build")
             with watch.phase("register"):
                 objects = self._register(step, derivation, inputs, request.staging, result)
         outputs = self._record(
@@ -255,7 +259,9 @@ class Runner:
             if output in result.overlays:
                 base = inputs[step.overlays[output]].object.path
                 upper = result.overlays[output]
-                info = self.session.register_overlay(base, upper, name, replace=self.damaged)
+                info = self.session.register_overlay(
+                    base, upper, name, replace=self.damaged, fault=self.fault
+                )
                 self.damaged.discard(info.path)
                 objects[output] = info
             else:
@@ -263,7 +269,7 @@ class Runner:
         return objects
 
     def _register_one(self, path: Path, name: str, expected: Sha256 | None = None) -> ObjectInfo:
-        info = self.session.register(path, name, expected=expected, replace=self.damaged)
+        info = self.session.register(path, name, expected=expected, replace=self.damaged, fault=self.fault)
         self.damaged.discard(info.path)
         return info
 
@@ -289,7 +295,7 @@ class Runner:
         }
         self._note_difference(name, outputs)
         with watch.phase("record"):
-            self.store.realisations.record(derivation, list(outputs.values()))
+            self.store.realisations.record(derivation, list(outputs.values()), self.fault)
         return outputs
 
     def _note_difference(self, name: str, outputs: Outputs) -> None:

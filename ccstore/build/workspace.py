@@ -35,7 +35,7 @@ from ccstore.model.lineage import Lineage
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.realisation import Realisation
 from ccstore.model.storepath import StorePath
-from ccstore.ports import Cancel, Executor
+from ccstore.ports import Cancel, Executor, Fault, no_fault
 from ccstore.recipe.lower import lower
 from ccstore.recipe.project import Project, UserConfig, load_project, load_user_config
 from ccstore.store.store import Store
@@ -149,11 +149,14 @@ class Workspace:
         sink: Sink = ignore,
         options: Options | None = None,
         cancel: Cancel | None = None,
+        fault: Fault = no_fault,
     ) -> Mapping[Ref, Realisation]:
         """Makes the targets exist, in order, and roots each under its name."""
         refs = self.find(targets)
         names = {self.root_name(target): ref for target, ref in zip(targets, refs, strict=True)}
-        found = self.realize_refs(refs, sink=sink, options=options or Options(), cancel=cancel, roots=names)
+        found = self.realize_refs(
+            refs, sink=sink, options=options or Options(), cancel=cancel, roots=names, fault=fault
+        )
         self._keep_lineages(names)
         try:
             for target, ref in zip(targets, refs, strict=True):
@@ -181,8 +184,10 @@ class Workspace:
         cancel: Cancel | None = None,
         roots: Mapping[str, Ref] | None = None,
         damaged: set[StorePath] | None = None,
+        fault: Fault = no_fault,
     ) -> Mapping[Ref, Realisation]:
         """Makes outputs exist and names some as `roots`; objects in `damaged` are made again, and leave the set."""
+        self.store.watch(sink)
         with self.store.session() as session:
             runner = Runner(
                 store=self.store,
@@ -194,10 +199,11 @@ class Workspace:
                 cores=self.cores(options),
                 keep_failed=options.keep_failed,
                 damaged=damaged if damaged is not None else set(),
+                fault=fault,
             )
             found = realize(self.graph, refs, runner, self.local_content, self._jobs(options))
             for name, ref in (roots or {}).items():
-                self.store.roots.add(name, found[ref].object.path, found[ref].id)
+                self.store.roots.add(name, found[ref].object.path, found[ref].id, fault)
         return found
 
     def executor(self, name: str | None = None, sink: Sink = ignore) -> Executor:

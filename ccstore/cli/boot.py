@@ -75,11 +75,12 @@ class Targets:
         from ccstore.model.storepath import StorePath
         from ccstore.store.files import unique
         from ccstore.store.layout import Layout
-        from ccstore.store.temproots import TemporaryRoots
+        from ccstore.store.temproots import TemporaryRoots, gc_lock
 
         try:
             if self._roots is None:
-                self._roots = TemporaryRoots(Layout(store), unique(""))
+                layout = Layout(store)
+                self._roots = TemporaryRoots(layout, unique(""), gc_lock(layout))
             self._roots.add(StorePath.parse(base))
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EROFS):

@@ -54,6 +54,7 @@ class Age(click.ParamType[float]):
     show_default=True,
     help="Also keep what the roots were built from: sources, trees, the toolchain.",
 )
+@click.option("--explain", metavar="PATH", help="Delete nothing: say what keeps PATH, or a target, alive.")
 @json_option
 @store_option
 def command(
@@ -61,6 +62,7 @@ def command(
     max_size: int | None,
     older_than: float | None,
     keep_inputs: bool,
+    explain: str | None,
     as_json: bool,
     store: str | None,
 ) -> None:
@@ -73,7 +75,13 @@ def command(
     ccstore gc --dry-run
     ccstore gc --no-keep-inputs                   keep the kernels, drop what they were built from
     ccstore gc --max-size 20G --older-than 30d
+    ccstore gc --explain kernel.tree              which root keeps it, by which realisations; or which process
     """
+    if explain is not None:
+        from ccstore.cli.explain import explain as show
+
+        show(explain, store, as_json=as_json)
+        return
     options = GcOptions(dry_run=dry_run, max_size=max_size, older_than=older_than, keep_inputs=keep_inputs)
     with open_store(store) as opened, progress() as sink:
         report = collect(opened, options, sink)
@@ -104,4 +112,5 @@ def _value(report: GcReport) -> dict[str, object]:
         "realisations": report.realisations,
         "logs": report.logs,
         "rubbish": report.rubbish,
+        "waitedFor": list(report.waited_for),
     }

@@ -11,9 +11,10 @@ from ccstore.cli.context import json_option, open_store, open_workspace, print_j
 from ccstore.cli.terminal import shown
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink
+from ccstore.store.damage import Damage
 from ccstore.store.mend import mend as mend_store
 from ccstore.store.store import Store
-from ccstore.store.verify import Damage, verify
+from ccstore.store.verify import verify
 
 
 @click.command("verify")
@@ -24,49 +25,38 @@ from ccstore.store.verify import Damage, verify
     is_flag=True,
     help="Put right what the store can by itself; make damaged objects again, by the recipes of this project.",
 )
+@click.option("--rebuild-index", is_flag=True, help="First make the index again from the store's files.")
 @json_option
 @store_option
-def command(full: bool, mend: bool, as_json: bool, store: str | None) -> None:
+def command(full: bool, mend: bool, rebuild_index: bool, as_json: bool, store: str | None) -> None:
     """Compare every object of the store with what was registered, and list all damage; exit 4 if there is any.
 
-    Names, modes, sizes and a fast checksum (XXH3) of each file are compared; --full trusts SHA-256 alone.
+    Names, modes, times, sizes and a fast checksum (XXH3) of each file are compared; --full trusts SHA-256 alone. A
+    `leftover` of an interrupted command is listed too and is no damage.
 
     \b
     ccstore verify
     ccstore verify --full --repair
+    ccstore verify --rebuild-index     the index was lost, or restored from a backup that is older than the rest
     """
-    if mend:
-        with _recovered(store) as opened, progress() as sink:
-            found = verify(opened, full, sink)
-            found = _repair(opened, found, full, sink) if found else found
-    else:
-        with open_store(store) as opened, progress() as sink:
-            found = verify(opened, full, sink)
+    opening = open_store(store) if not (mend or rebuild_index) else Store.open_sound(store_path(store))
+    with opening as opened, progress() as sink:
+        if rebuild_index:
+            opened.rebuild_index()
+            sink(Noted("the index was made again from the store's files"))
+        found = verify(opened, full, sink)
+        if mend and found:
+            found = _repair(opened, found, full, sink)
     _show(found, as_json=as_json)
-    if found:
+    hurt = [each for each in found if each.hurts]
+    if hurt:
         raise CcError(
             "object-damaged",
-            f"{len(found)} damaged",
+            f"{len(hurt)} damaged",
             hint="restore or remove what is named above; `ccstore gc` removes strays"
             if mend
             else "`ccstore verify --repair` makes damaged objects again; `ccstore gc` removes strays",
         )
-
-
-def _recovered(store: str | None) -> Store:
-    """The store; an index that cannot be used is made again from the store's files first."""
-    try:
-        opened = open_store(store)
-        try:
-            opened.database.check()
-        except BaseException:
-            opened.close()
-            raise
-        return opened
-    except CcError as error:
-        if error.code != "store-unusable":
-            raise
-        return Store.recover(store_path(store))
 
 
 def _repair(store: Store, found: list[Damage], full: bool, sink: Sink) -> list[Damage]:
@@ -90,6 +80,7 @@ def _show(found: list[Damage], *, as_json: bool) -> None:
                     "file": str(each.file),
                     "message": each.message,
                     "path": each.path.logical if each.path else None,
+                    "damage": each.hurts,
                 }
                 for each in found
             ]

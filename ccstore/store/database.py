@@ -28,6 +28,8 @@ from ccstore.store.manifest import Header
 
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _BUSY_SECONDS = 60.0
+_UNFIT = """SELECT 1 FROM realisations LEFT JOIN objects USING (base)
+    WHERE realisations.object IS NOT objects.id LIMIT 1"""
 
 
 class Fact(NamedTuple):
@@ -93,15 +95,19 @@ class Database:
                     self._connection.execute(f"PRAGMA user_version = {number}")
 
     def check(self) -> None:
-        """Reads every page of the index; raises `store-unusable` if one is damaged."""
-        [[result], *_] = self._rows("PRAGMA quick_check(1)")
+        """Reads every page of the index; raises `store-unusable` if one is damaged, or does not fit another."""
+        [[result], *_] = self._rows("PRAGMA integrity_check(1)")
         if result != "ok":
             raise CcError(
                 "store-unusable",
                 f"the store's index is damaged: {result}",
                 where=str(self._root / "index.sqlite"),
-                hint="`ccstore verify --repair` makes it again from the store's files",
+                hint="`ccstore verify --rebuild-index` makes it again from the store's files",
             )
+
+    def is_consistent(self) -> bool:
+        """Whether rows that belong together do, as every transaction leaves them."""
+        return not (self._rows("PRAGMA foreign_key_check") or self._rows(_UNFIT))
 
     def close(self) -> None:
         with self._lock:
@@ -184,6 +190,7 @@ class Database:
     def replace(self, objects: Iterable[Header], realisations: Iterable[Realisation]) -> None:
         """Forgets everything and holds these instead, in one transaction."""
         with self._transaction() as connection:
+            connection.execute("DELETE FROM inputs")
             connection.execute("DELETE FROM realisations")
             connection.execute("DELETE FROM objects")
             for header in objects:
@@ -222,7 +229,8 @@ def _insert_object(connection: sqlite3.Connection, header: Header) -> None:
     info = header.info
     connection.execute(
         "INSERT INTO objects (base, nar_hash, nar_size, registered) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (base) DO UPDATE SET registered = excluded.registered",
+        " ON CONFLICT (base) DO UPDATE SET nar_hash = excluded.nar_hash, nar_size = excluded.nar_size,"
+        " registered = excluded.registered",
         (info.path.base, info.nar_hash.digest, info.nar_size, header.registered),
     )
     connection.execute(

@@ -78,5 +78,5 @@ def _index_failure(root: Path, error: sqlite3.DatabaseError) -> CcError:
         "store-unusable",
         f"the store's index failed: {error} ({name or 'no SQLite code'})",
         where=str(root / "index.sqlite"),
-        hint="`ccstore verify --repair` makes it again from the store's files",
+        hint="`ccstore verify --rebuild-index` makes it again from the store's files",
     )

@@ -13,23 +13,25 @@ root's realisation. The *records* in those closures (realisations, derivations, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccstore.events import Finished, Noted, Progressed, Sink, Started, ignore
-from ccstore.model.realisation import OutputId, Realisation
+from ccstore.model.realisation import OutputId
 from ccstore.model.storepath import StorePath
-from ccstore.store import files, locks, temproots
+from ccstore.ports import Fault, no_fault
+from ccstore.store import files, locks, realisations, temproots
 from ccstore.store.closure import closure
 from ccstore.store.database import Fact
 from ccstore.store.failures import explained
 from ccstore.store.layout import STAGING_PREFIX, TRASH_PREFIX, Layout
 from ccstore.store.manifest import Header
 from ccstore.store.measure import Measure, disk_usage
-from ccstore.store.rebuild import object_names, realisation_files
+from ccstore.store.rebuild import object_names
 from ccstore.store.roots import root_files
 from ccstore.store.store import Store
 
@@ -53,7 +55,8 @@ class GcOptions:
 @dataclass(frozen=True, slots=True)
 class GcReport:
     """`deleted` objects (or those that would be); `freed` bytes on the disk, a file with several names once;
-    `kept` objects; `realisations` and `logs` deleted; `rubbish`: leftovers of what was interrupted."""
+    `kept` objects; `realisations` and `logs` deleted; `rubbish`: leftovers of what was interrupted; `waited_for`
+    the processes that had to finish something first."""
 
     deleted: tuple[StorePath, ...] = ()
     freed: int = 0
@@ -61,6 +64,7 @@ class GcReport:
     realisations: int = 0
     logs: int = 0
     rubbish: int = 0
+    waited_for: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -73,44 +77,36 @@ class _Doomed:
     kept: int = 0
 
 
-def collect(store: Store, options: GcOptions | None = None, sink: Sink = ignore) -> GcReport:
+def collect(
+    store: Store, options: GcOptions | None = None, sink: Sink = ignore, fault: Fault = no_fault
+) -> GcReport:
     """Deletes what is dead. Raises `read-only-store`, and `store-unusable` for a root that cannot be read."""
     options = options or GcOptions()
     begun = time.monotonic()
     store.require_writable()
     sink(Started(TARGET, "collect"))
     with explained(store.root):
-        report = _Collection(store, options, sink).run()
+        report = _Collection(store, options, sink, fault).run()
     sink(Finished(TARGET, "collect", time.monotonic() - begun))
     return report
 
 
-def holders(store: Store, path: StorePath) -> list[str]:
-    """What keeps `path` alive: names of roots (also those whose closure it is in) and running sessions."""
-    facts = store.database.facts()
-    found = []
-    for root in store.roots.list():
-        needs = closure(facts, [root.realisation]) if root.realisation else set()
-        if root.path == path or any(facts[each].base == path.base for each in needs):
-            found.append(f"root {root.name}")
-    with explained(store.root), locks.gc_exclusive(store.layout.gc_lock):
-        if path.base in temproots.living(store.layout.temproots).names:
-            found.append("a session that is running")
-    return found
-
-
 class _Collection:
-    def __init__(self, store: Store, options: GcOptions, sink: Sink) -> None:
+    def __init__(self, store: Store, options: GcOptions, sink: Sink, fault: Fault) -> None:
         self._store = store
         self._layout: Layout = store.layout
         self._options = options
         self._sink = sink
+        self._fault = fault
+        self._waited_for: list[str] = []
         self._now = time.time()
 
     def run(self) -> GcReport:
         measure = Measure()
-        with locks.gc_exclusive(self._layout.gc_lock):
+        with self._store.gc_lock.exclusive(self._wait):
+            self._fault("lock")
             doomed = self._choose(measure)
+            self._fault("choose")
             trash = [] if self._options.dry_run else self._move_aside(doomed)
         if self._options.dry_run:
             paths = [self._layout.object(path) for path in doomed.objects]
@@ -125,13 +121,18 @@ class _Collection:
             realisations=len(doomed.facts),
             logs=len(doomed.logs),
             rubbish=len(doomed.rubbish),
+            waited_for=tuple(self._waited_for),
         )
+
+    def _wait(self, holder: str) -> None:
+        self._waited_for.append(holder)
+        self._sink(Noted(f"waits for {holder}, which changes the store", TARGET))
 
     def _choose(self, measure: Measure) -> _Doomed:
         living = temproots.living(self._layout.temproots)
         self._index_what_a_crash_left_out()
         facts = self._store.database.facts()
-        live, records = self._mark(facts, living.names)
+        live, records = self._mark(facts, {name for each in living.values() for name in each.names})
         headers = self._store.database.objects()
         dead = self._select(headers, live, measure)
         gone = {path.base for path in dead}
@@ -145,22 +146,18 @@ class _Collection:
         }
         kept = {each.derivation for each in facts.keys() - doomed.facts}
         doomed.records = self._dead_records(facts, kept, left)
-        doomed.rubbish = self._rubbish(living.sessions)
+        doomed.rubbish = self._rubbish(living.keys())
         doomed.logs = self._dead_logs(kept, {each.derivation for each in doomed.facts})
         return doomed
 
     def _index_what_a_crash_left_out(self) -> None:
         """Files are the truth: a realisation that was written and not yet indexed counts like any other."""
         known = {f"{each}.json" for each in self._store.database.facts()}
-        new = [file for file in realisation_files(self._layout) if file.name not in known]
+        new = [file for file in realisations.record_files(self._layout) if file.name not in known]
         found = []
         for file in new:
-            try:
-                realisation = Realisation.from_json(files.read(file).decode())
-            except ValueError:
-                continue  # `_dead_records` removes it
-            if file.name == f"{realisation.id}.json":
-                found.append(realisation)
+            with contextlib.suppress(ValueError):  # `_dead_records` removes it
+                found.append(realisations.read(file))
         if found:
             self._store.database.add_realisations(found)
 
@@ -198,7 +195,7 @@ class _Collection:
         """Files about what does not stay, and those that a crash kept out of the index."""
         layout = self._layout
         known = {layout.realisation(each) for each in facts}
-        found = [file for file in realisation_files(layout) if file not in known]
+        found = [file for file in realisations.record_files(layout) if file not in known]
         found += [file for file in layout.derivations.iterdir() if file.name not in kept]
         found += [
             file for file in layout.manifests.iterdir() if file.name not in left and file.name[0] != "."
@@ -207,13 +204,15 @@ class _Collection:
         lineages = root_files(layout.lineages)
         return found + [file for file in lineages if file.relative_to(layout.lineages) not in rooted]
 
-    def _rubbish(self, sessions: set[str]) -> list[Path]:
-        """What sessions that ended left half made, and trash of collections that were interrupted."""
+    def _rubbish(self, sessions: Collection[str]) -> list[Path]:
+        """What sessions that ended left half made, trash of collections that were interrupted, and strangers."""
         layout = self._layout
         found: list[Path] = []
         by_project = [*layout.roots.iterdir(), *layout.lineages.iterdir()]
         for folder in (layout.root, layout.derivations, layout.realisations, *by_project):
             found += folder.glob(files.UNFINISHED + "*")
+        objects = {path.base for path in object_names(layout)}
+        found += [path for path in layout.objects.glob("[!.]*") if path.name not in objects]
         for path in (*layout.objects.iterdir(), *layout.manifests.iterdir()):
             session = path.name.removeprefix(STAGING_PREFIX).partition("-")[0]
             staging = path.name.startswith(STAGING_PREFIX) and session not in sessions
@@ -221,6 +220,10 @@ class _Collection:
                 found.append(path)
         for folder in (layout.partial, layout.failed, layout.evaluations):
             found += [path for path in folder.iterdir() if self._is_old(path)]
+        # nobody holds a lock for these
+        found += [path for path in layout.evaluations.glob(files.UNFINISHED + "*") if not _is_written(path)]
+        if self._is_old(layout.broken_index):
+            found.append(layout.broken_index)
         return found
 
     def _is_old(self, path: Path) -> bool:
@@ -242,17 +245,18 @@ class _Collection:
 
     def _move_aside(self, doomed: _Doomed) -> list[Path]:
         self._store.database.remove([path.base for path in doomed.objects], doomed.facts)
+        self._fault("forget")
         trash = []
         locks.remove_free(file for file in self._layout.locks.iterdir() if file != self._layout.gc_lock)
         for path in doomed.objects:
             aside = self._layout.objects / files.unique(TRASH_PREFIX)
             if _rename(self._layout.object(path), aside):
                 trash.append(aside)
-        for output in doomed.facts:
-            files.remove(self._layout.realisation(output))
+                self._fault("move")
         # under the lock: later somebody may have written a file of the same name anew
-        for file in doomed.logs + doomed.records:
+        for file in [*map(self._layout.realisation, doomed.facts), *doomed.logs, *doomed.records]:
             files.remove(file)
+            self._fault("record")
         return trash + doomed.rubbish
 
     def _delete(self, trash: Iterable[Path]) -> int:
@@ -262,8 +266,13 @@ class _Collection:
                 freed += files.remove(path)
             except OSError as error:
                 self._sink(Noted(f"could not delete {path}: {error.strerror}", TARGET, warning=True))
+            self._fault("delete")
             self._sink(Progressed(TARGET, freed, None, "bytes"))
         return freed
+
+
+def _is_written(evaluation: Path) -> bool:
+    return Path("/proc", evaluation.name.removeprefix(files.UNFINISHED)).exists()
 
 
 def _rename(old: Path, new: Path) -> bool:

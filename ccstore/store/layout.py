@@ -3,6 +3,7 @@
     <store>/
       format                      "ccstore-store 1", a newline: the version of this layout
       index.sqlite                an index over all the rest, rebuilt from it when lost (database.py)
+      index.sqlite.broken         one that could not be read, for a while
       objects/<hash>-<name>       the objects: immutable files and trees, names as in /nix/store
       objects/.tmp-<session>-<n>  being made by a live session; rubbish once that session has ended
       objects/.trash-*            collected and being deleted
@@ -55,6 +56,11 @@ class Layout:
     @property
     def index(self) -> Path:
         return self.root / "index.sqlite"
+
+    @property
+    def broken_index(self) -> Path:
+        """An index that could not be read, put aside for whoever wants to know why."""
+        return self.root / "index.sqlite.broken"
 
     @property
     def objects(self) -> Path:

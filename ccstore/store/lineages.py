@@ -12,9 +12,10 @@ from pathlib import Path
 import zstandard
 
 from ccstore.model.lineage import Lineage
-from ccstore.store import files, locks
+from ccstore.store import files
 from ccstore.store.failures import explained
 from ccstore.store.layout import Layout
+from ccstore.store.locks import GcLock
 from ccstore.store.roots import checked, root_files
 
 _MAX_SIZE = 1 << 28  # bytes, decompressed; a damaged file must not eat the memory
@@ -23,14 +24,15 @@ _MAX_SIZE = 1 << 28  # bytes, decompressed; a damaged file must not eat the memo
 class Lineages:
     """The lineages that one store keeps."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, gc_lock: GcLock) -> None:
         self._layout = layout
+        self._gc_lock = gc_lock
 
     def record(self, name: str, lineage: Lineage) -> None:
         """Keeps what the root `name` was made from. Raises `read-only-store`, `disk-full`."""
         file = self._layout.lineages / checked(name)
         data = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(lineage.to_json().encode())
-        with explained(self._layout.root), locks.gc_shared(self._layout.gc_lock):
+        with explained(self._layout.root), self._gc_lock.shared():
             file.parent.mkdir(exist_ok=True)
             files.write_atomically(file, data)
 

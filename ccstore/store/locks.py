@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ccstore.errors import CcError
@@ -24,35 +25,109 @@ from ccstore.store import files
 from ccstore.store.failures import explained
 
 _POLL = 0.05  # seconds
+_PATIENCE = 0.3  # seconds: what is over by then is not worth a word
+ANYBODY = "another process"
+OnWait = Callable[[str], None]
 
 
-@contextmanager
-def gc_shared(lock: Path) -> Iterator[None]:
-    """While a root, a temporary root, a realisation or a registration is written: no collection decides."""
-    with _held(lock, fcntl.LOCK_SH):
-        yield
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lock, as its file says; `since` is unix time in seconds."""
+
+    pid: int
+    host: str
+    command: str
+    since: int
+
+    @classmethod
+    def this_process(cls) -> Holder:
+        return cls(os.getpid(), platform.node(), " ".join(sys.argv)[:200], int(time.time()))
+
+    @classmethod
+    def parse(cls, line: bytes) -> Holder | None:
+        """What `line` wrote; None if it did not."""
+        try:
+            value = json.loads(line)
+            return cls(int(value["pid"]), str(value["host"]), str(value["command"]), int(value["since"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    @property
+    def line(self) -> bytes:
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @property
+    def may_be_alive(self) -> bool:
+        """Whether nothing says that it has ended."""
+        return self.host != platform.node() or Path(f"/proc/{self.pid}").exists()
+
+    def __str__(self) -> str:
+        since = time.strftime("%H:%M:%S", time.localtime(self.since))
+        return f"process {self.pid} on {self.host} ({self.command}), since {since}"
 
 
-@contextmanager
-def gc_exclusive(lock: Path) -> Iterator[None]:
-    """While a collection decides what is dead."""
-    with _held(lock, fcntl.LOCK_EX):
-        yield
+class GcLock:
+    """`locks/gc.lock`, and whom one waits for who waits for it.
+
+    Whoever holds it alone is named in the file. Those who share it are named by `sharers`: the sessions that run,
+    one of which it must be as a rule. `on_wait` is told, once for each wait that is worth it.
+    """
+
+    def __init__(self, file: Path, sharers: Callable[[], list[Holder]]) -> None:
+        self._file = file
+        self._sharers = sharers
+        self.on_wait: OnWait = lambda holder: None
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """While a root, a temporary root, a realisation or a registration is written: no collection decides."""
+        with self._held(fcntl.LOCK_SH, self.on_wait) as descriptor:
+            if os.fstat(descriptor).st_size:  # of one that was killed
+                os.ftruncate(descriptor, 0)
+            yield
+
+    @contextmanager
+    def exclusive(self, on_wait: OnWait | None = None) -> Iterator[None]:
+        """While a collection decides what is dead, or a repair changes objects."""
+        with self._held(fcntl.LOCK_EX, on_wait or self.on_wait) as descriptor:
+            with contextlib.suppress(OSError):  # a collection is what frees a full disk, named or not
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, Holder.this_process().line, 0)
+            try:
+                yield
+            finally:
+                os.ftruncate(descriptor, 0)
+
+    @contextmanager
+    def _held(self, how: int, on_wait: OnWait) -> Iterator[int]:
+        descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if not _try_for(_PATIENCE, descriptor, how):
+                on_wait(self._names())
+                fcntl.flock(descriptor, how)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _names(self) -> str:
+        alone = holder(self._file)
+        return str(alone) if alone else " or ".join(map(str, self._sharers())) or ANYBODY
 
 
-@contextmanager
-def _held(lock: Path, how: int) -> Iterator[None]:
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+def _try_for(seconds: float, descriptor: int, how: int) -> bool:
+    end = time.monotonic() + seconds
+    pause = 0.001
+    while not try_lock(descriptor, how):
+        if time.monotonic() >= end:
+            return False
+        time.sleep(pause)
+        pause = min(2 * pause, _POLL)
+    return True
+
+
+def try_lock(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, how)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -119,9 +194,7 @@ class Locks:
         self._folder = folder
 
     @contextmanager
-    def derivation(
-        self, derivation_id: str, on_wait: Callable[[str], None], cancel: Cancel | None = None
-    ) -> Iterator[None]:
+    def derivation(self, derivation_id: str, on_wait: OnWait, cancel: Cancel | None = None) -> Iterator[None]:
         """Held by whoever builds or fetches `derivation_id`; others wait, then find the result.
 
         `on_wait` is told once who holds it. Raises CcError `interrupted` when `cancel` is set meanwhile, and
@@ -130,23 +203,16 @@ class Locks:
         path = self._folder / derivation_id
         with ExitStack() as stack:
             with explained(self._folder.parent):
-                descriptor = stack.enter_context(removable(path, lambda: on_wait(holder(path)), cancel))
+                told = lambda: on_wait(str(holder(path) or ANYBODY))  # noqa: E731
+                descriptor = stack.enter_context(removable(path, told, cancel))
                 os.ftruncate(descriptor, 0)
-                os.write(descriptor, _myself())
+                os.write(descriptor, Holder.this_process().line)
             yield
 
 
-def _myself() -> bytes:
-    command = " ".join(sys.argv)[:200]
-    me = {"pid": os.getpid(), "host": platform.node(), "command": command, "since": int(time.time())}
-    return json.dumps(me).encode() + b"\n"
-
-
-def holder(path: Path) -> str:
-    """Who holds the lock file `path`, for a message."""
+def holder(path: Path, line: int = -1) -> Holder | None:
+    """Who holds the lock file `path`, as far as it says so in its last line, or another one."""
     try:
-        found = json.loads(path.read_text().splitlines()[-1])
-        since = time.strftime("%H:%M:%S", time.localtime(found["since"]))
-        return f"process {found['pid']} on {found['host']} ({found['command']}), since {since}"
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return "another process"
+        return Holder.parse(path.read_bytes().splitlines()[line])
+    except (OSError, IndexError):
+        return None

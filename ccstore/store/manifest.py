@@ -12,7 +12,6 @@ suffice to make the index again.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import struct
@@ -29,7 +28,11 @@ from ccstore.store import files
 
 FORMAT = 1
 _HEAD = struct.Struct("<cIQ")
+_DIGESTS = 48  # bytes: SHA-256 and XXH3-128
 _MAX_SIZE = 1 << 32  # bytes, decompressed; a damaged file must not eat the memory
+
+
+Record = tuple[bytes, bytes, int, bytes]  # type, path, size, what follows the path
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +74,25 @@ def encode(header: Header, records: list[bytes]) -> bytes:
 
 def read_header(file: Path) -> Header:
     """Raises ValueError if it is no manifest, and OSError."""
-    return _parse_header(_decompress(files.read(file)).readline())
+    return load(file)[0]
 
 
 def read_entries(file: Path) -> Iterator[Entry]:
     """The entries in NAR order. Raises ValueError, also midway, if it is no manifest, and OSError."""
-    stream = _decompress(files.read(file))
-    _parse_header(stream.readline())
-    while head := stream.read(_HEAD.size):
-        yield _read_record(stream, head)
+    for record in load(file)[1]:
+        yield _entry(*record)
 
 
-def _decompress(data: bytes) -> io.BytesIO:
+def load(file: Path) -> tuple[Header, Iterator[Record]]:
+    """The header, and the records in NAR order. Raises as `read_entries`; an unknown type is ValueError too."""
+    data = _decompress(files.read(file))
+    line, newline, _ = data.partition(b"\n")
+    return _parse_header(line), _records(data, len(line + newline))
+
+
+def _decompress(data: bytes) -> bytes:
     try:
-        return io.BytesIO(zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_SIZE))
+        return zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_SIZE)
     except zstandard.ZstdError as error:
         raise ValueError(f"not a manifest: {error}") from error
 
@@ -102,23 +110,29 @@ def _parse_header(line: bytes) -> Header:
         raise ValueError(f"not a manifest: {error!r}") from error
 
 
-def _read_record(stream: io.BytesIO, head: bytes) -> Entry:
-    try:
-        kind, length, size = _HEAD.unpack(head)
-    except struct.error as error:
-        raise ValueError(f"a manifest that is cut short: {error}") from error
-    path = os.fsdecode(_exact(stream, length))
+def _records(data: bytes, at: int) -> Iterator[Record]:
+    end = len(data)
+    while at < end:
+        try:
+            kind, length, size = _HEAD.unpack_from(data, at)
+        except struct.error as error:
+            raise ValueError(f"a manifest that is cut short: {error}") from error
+        start = at + _HEAD.size + length
+        if kind == b"f" or kind == b"x":
+            at = start + _DIGESTS
+        elif kind == b"l" or kind == b"d":
+            at = start + size
+        else:
+            raise ValueError(f"a manifest with an unknown type {kind!r}")
+        if at > end:
+            raise ValueError("a manifest that is cut short")
+        yield kind, data[start - length : start], size, data[start:at]
+
+
+def _entry(kind: bytes, path: bytes, size: int, payload: bytes) -> Entry:
+    name = os.fsdecode(path)
     if kind == b"d":
-        return Entry(path, "directory")
+        return Entry(name, "directory")
     if kind == b"l":
-        return Entry(path, "symlink", target=os.fsdecode(_exact(stream, size)))
-    if kind not in (b"f", b"x"):
-        raise ValueError(f"a manifest with an unknown type {kind!r}")
-    return Entry(path, "file", kind == b"x", size, sha256=_exact(stream, 32), xxh3=_exact(stream, 16))
-
-
-def _exact(stream: io.BytesIO, size: int) -> bytes:
-    data = stream.read(min(size, _MAX_SIZE))
-    if len(data) != size:
-        raise ValueError("a manifest that is cut short")
-    return data
+        return Entry(name, "symlink", target=os.fsdecode(payload))
+    return Entry(name, "file", kind == b"x", size, sha256=payload[:32], xxh3=payload[32:])

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from ccstore.errors import CcError
 from ccstore.model.hashes import Sha256
 from ccstore.model.objects import Entry, Manifest, ObjectInfo
-from ccstore.model.storepath import StorePath
+from ccstore.model.storepath import LOGICAL_STORE, StorePath
 from ccstore.store import manifest
 from ccstore.store.database import Database
 from ccstore.store.layout import Layout
@@ -45,6 +45,20 @@ class Objects:
     def path(self, path: StorePath) -> Path:
         """Where the object lies, or would lie."""
         return self._layout.object(path)
+
+    def named(self, text: str) -> StorePath | None:
+        """The object that `text` means: a base name, a path as Nix names it, a path of this store, a link to one."""
+        try:
+            if "/" not in text:
+                return StorePath.parse(text)
+            here = Path(text).absolute()
+            for folder in (Path(LOGICAL_STORE), self._layout.objects):
+                if here.is_relative_to(folder) and here != folder:
+                    return StorePath.parse(here.relative_to(folder).parts[0])
+            real = here.resolve()
+            return self.named(str(real)) if real != here else None
+        except (ValueError, OSError):
+            return None
 
     def has(self, path: StorePath) -> bool:
         """Registered and there. What it contains is for `verify` to say."""

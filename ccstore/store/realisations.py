@@ -10,41 +10,52 @@ from ccstore.model import derivation as derivations
 from ccstore.model.derivation import AnyDerivation
 from ccstore.model.realisation import OutputId, Realisation
 from ccstore.model.storepath import StorePath
-from ccstore.store import files, locks
+from ccstore.ports import Fault, no_fault
+from ccstore.store import files, sealed
 from ccstore.store.database import Database
 from ccstore.store.failures import explained
 from ccstore.store.layout import Layout
+from ccstore.store.locks import GcLock
 
 
 class Realisations:
     """The realisations that one store knows."""
 
-    def __init__(self, layout: Layout, database: Database) -> None:
+    def __init__(self, layout: Layout, database: Database, gc_lock: GcLock) -> None:
         self._layout = layout
         self._database = database
+        self._gc_lock = gc_lock
 
     def get(self, output: OutputId) -> Realisation | None:
         """What `output` was realised to; its object may be gone. Raises `object-damaged` if unreadable."""
         file = self._layout.realisation(output)
         try:
-            return Realisation.from_json(files.read(file).decode())
+            return read(file)
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise _damaged(str(file), f"the realisation cannot be read: {error}") from error
 
-    def record(self, derivation: AnyDerivation | None, realisations: Sequence[Realisation]) -> None:
+    def record(
+        self,
+        derivation: AnyDerivation | None,
+        realisations: Sequence[Realisation],
+        fault: Fault = no_fault,
+    ) -> None:
         """Keeps `realisations`, which replace those of the same outputs, and the derivation that they are of.
 
         All of it survives a power cut once this returns. Without a derivation (facts that came from a cache) only
         the realisations are kept. Raises `read-only-store`, `disk-full`.
         """
-        with explained(self._layout.root), locks.gc_shared(self._layout.gc_lock):
+        with explained(self._layout.root), self._gc_lock.shared():
             if derivation is not None:
                 self._keep_derivation(derivation)
+                fault("derivation")
             for each in realisations:
-                files.write_atomically(self._layout.realisation(each.id), each.to_json().encode() + b"\n")
+                sealed.write(self._layout.realisation(each.id), each.to_json())
+                fault("realisation")
             self._database.add_realisations(realisations)
+            fault("record")
 
     def _keep_derivation(self, derivation: AnyDerivation) -> None:
         data = derivation.encode()
@@ -69,6 +80,19 @@ class Realisations:
         """Every realisation that gave this object."""
         found = [self.get(output) for output in self._database.realisations_of(path)]
         return [each for each in found if each is not None]
+
+
+def read(file: Path) -> Realisation:
+    """Raises ValueError if it is damaged or about something else than its name says, and OSError."""
+    found = Realisation.from_json(sealed.read(file))
+    if file.name != f"{found.id}.json":
+        raise ValueError(f"it is about {found.id}")
+    return found
+
+
+def record_files(layout: Layout) -> list[Path]:
+    """Every file that should be a realisation."""
+    return sorted(file for file in layout.realisations.iterdir() if not file.name.startswith("."))
 
 
 def _holds(file: Path, data: bytes) -> bool:

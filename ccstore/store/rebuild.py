@@ -5,26 +5,26 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from ccstore.errors import CcError
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.realisation import Realisation
 from ccstore.model.storepath import StorePath
-from ccstore.store import canonical, files, locks, manifest
+from ccstore.store import canonical, files, manifest, realisations
 from ccstore.store.database import Database
 from ccstore.store.failures import explained
 from ccstore.store.layout import Layout
+from ccstore.store.locks import GcLock
 
 
-def rebuild(layout: Layout, database: Database) -> list[str]:
+def rebuild(layout: Layout, database: Database, gc_lock: GcLock) -> list[str]:
     """Fills the index with every object and realisation that is there; returns what had to be left out.
 
     An object whose manifest is missing or unreadable is hashed again, and gets a new one if its name is right.
     Raises `disk-full`, `read-only-store`.
     """
     left_out: list[str] = []
-    with explained(layout.root), locks.gc_exclusive(layout.gc_lock):
+    with explained(layout.root), gc_lock.exclusive():
         database.replace(list(_objects(layout, left_out)), list(_realisations(layout, left_out)))
     return left_out
 
@@ -36,7 +36,7 @@ def object_names(layout: Layout) -> Iterator[StorePath]:
             try:
                 yield StorePath.parse(name)
             except ValueError:
-                continue  # not ours; `verify` reports it as stray
+                continue  # not ours: `verify` reports it as stray, `gc` removes it
 
 
 def _objects(layout: Layout, left_out: list[str]) -> Iterator[manifest.Header]:
@@ -77,16 +77,8 @@ def settle(layout: Layout, path: StorePath) -> manifest.Header | None:
 
 
 def _realisations(layout: Layout, left_out: list[str]) -> Iterator[Realisation]:
-    for file in realisation_files(layout):
+    for file in realisations.record_files(layout):
         try:
-            found = Realisation.from_json(files.read(file).decode())
-            if file.name != f"{found.id}.json":
-                raise ValueError("it is about something else")
+            yield realisations.read(file)
         except ValueError:
             left_out.append(str(file))
-        else:
-            yield found
-
-
-def realisation_files(layout: Layout) -> list[Path]:
-    return sorted(file for file in layout.realisations.iterdir() if not file.name.startswith("."))

@@ -35,6 +35,7 @@ from ccstore.ports import Fault, no_fault
 from ccstore.store import canonical, files, locks, manifest
 from ccstore.store.database import Database
 from ccstore.store.layout import TRASH_PREFIX, Layout
+from ccstore.store.locks import GcLock
 from ccstore.store.temproots import TemporaryRoots
 from ccstore.store.unpack import unpack
 
@@ -48,12 +49,14 @@ class Registration:
         self,
         layout: Layout,
         database: Database,
+        gc_lock: GcLock,
         roots: TemporaryRoots,
         new_name: Callable[[], str],
         fault: Fault = no_fault,
     ) -> None:
         self._layout = layout
         self._database = database
+        self._gc_lock = gc_lock
         self._roots = roots
         self._new_name = new_name
         self._fault = fault
@@ -133,7 +136,7 @@ class Registration:
             self._fault("manifest")
             files.sync_file_system(self._layout.objects)
             self._fault("sync")
-            with locks.gc_shared(self._layout.gc_lock):
+            with self._gc_lock.shared():
                 temporary.replace(self._layout.manifest(path))
                 self._fault("place-manifest")
                 self._move_into_place(adopted, path, trash)

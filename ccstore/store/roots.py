@@ -1,7 +1,7 @@
 """GC roots: names for what must be kept.
 
-`roots/<project id>/<TARGET>` is one line of JSON: format, name, path (base name of the object), realisation
-(`<derivation id>^<output>` or null) and created (unix time, seconds). A root keeps its object, and with
+`roots/<project id>/<TARGET>` is one sealed line of JSON (sealed.py): format, name, path (base name of the object),
+realisation (`<derivation id>^<output>` or null) and created (unix time, seconds). A root keeps its object, and with
 `--keep-inputs` the objects in the closure of its realisation.
 """
 
@@ -17,9 +17,11 @@ from pathlib import Path
 from ccstore.errors import CcError
 from ccstore.model.realisation import OutputId
 from ccstore.model.storepath import StorePath
-from ccstore.store import files, locks
+from ccstore.ports import Fault, no_fault
+from ccstore.store import files, sealed
 from ccstore.store.failures import explained
 from ccstore.store.layout import Layout
+from ccstore.store.locks import GcLock
 from ccstore.store.objects import Objects, not_found
 
 FORMAT = 1
@@ -68,22 +70,27 @@ class Root:
 class Roots:
     """The roots of one store."""
 
-    def __init__(self, layout: Layout, objects: Objects) -> None:
+    def __init__(self, layout: Layout, gc_lock: GcLock, objects: Objects) -> None:
         self._layout = layout
+        self._gc_lock = gc_lock
         self._objects = objects
 
     def _file(self, name: str) -> Path:
         return self._layout.roots / checked(name)
 
-    def add(self, name: str, path: StorePath, realisation: OutputId | None = None) -> None:
+    def add(
+        self, name: str, path: StorePath, realisation: OutputId | None = None, fault: Fault = no_fault
+    ) -> None:
         """Makes or replaces the root `name`. Raises `not-found` for an object that is not there."""
         file = self._file(name)
         root = Root(name, path, realisation, int(time.time()))
-        with explained(self._layout.root), locks.gc_shared(self._layout.gc_lock):
+        with explained(self._layout.root), self._gc_lock.shared():
             if not self._objects.has(path):
                 raise not_found(path)
             file.parent.mkdir(exist_ok=True)
-            files.write_atomically(file, root.to_json().encode() + b"\n")
+            fault("root-folder")
+            sealed.write(file, root.to_json())
+            fault("root")
             files.sync_folder(self._layout.roots)
 
     def remove(self, name: str) -> None:
@@ -126,7 +133,10 @@ def root_files(folder: Path, project: str = "*") -> list[Path]:
 
 def read(file: Path) -> Root:
     try:
-        return Root.from_json(files.read(file).decode())
+        found = Root.from_json(sealed.read(file))
+        if found.name != f"{file.parent.name}/{file.name}":
+            raise ValueError(f"it is about {found.name}")
+        return found
     except ValueError as error:
         raise CcError(
             "store-unusable",

@@ -23,6 +23,7 @@ from ccstore.store import files, overlay
 from ccstore.store.database import Database
 from ccstore.store.failures import explained
 from ccstore.store.layout import STAGING_PREFIX, Layout
+from ccstore.store.locks import GcLock
 from ccstore.store.objects import Objects
 from ccstore.store.register import Registration
 from ccstore.store.temproots import TemporaryRoots
@@ -31,14 +32,15 @@ from ccstore.store.temproots import TemporaryRoots
 class Session:
     """Made by `Store.session`; a context manager. Every method may raise `disk-full` and `read-only-store`."""
 
-    def __init__(self, layout: Layout, database: Database, objects: Objects) -> None:
+    def __init__(self, layout: Layout, database: Database, gc_lock: GcLock, objects: Objects) -> None:
         self._layout = layout
         self._database = database
+        self._gc_lock = gc_lock
         self._objects = objects
         self._numbers = itertools.count(1)
         self.id = files.unique("")
         with explained(layout.root):
-            self._roots = TemporaryRoots(layout, self.id)
+            self._roots = TemporaryRoots(layout, self.id, gc_lock)
 
     def __enter__(self) -> Session:
         return self
@@ -128,7 +130,13 @@ class Session:
             return self._registration(fault).run(upper, name, known=known, replace=replace)
 
     def add(
-        self, source: Path, name: str, *, expected: Sha256 | None = None, replace: Collection[StorePath] = ()
+        self,
+        source: Path,
+        name: str,
+        *,
+        expected: Sha256 | None = None,
+        replace: Collection[StorePath] = (),
+        fault: Fault = no_fault,
     ) -> ObjectInfo:
         """Copies a file or tree from anywhere into the store. Raises as `register`, and `file-missing`."""
         with self.staging(name) as staging:
@@ -138,10 +146,11 @@ class Session:
                 raise CcError("file-missing", "there is no such file", where=str(error.filename)) from error
             except PermissionError as error:
                 raise CcError("file-missing", "the file cannot be read", where=str(error.filename)) from error
-            return self.register(staging / "copy", name, expected=expected, replace=replace)
+            fault("copy")
+            return self.register(staging / "copy", name, expected=expected, replace=replace, fault=fault)
 
     def _registration(self, fault: Fault) -> Registration:
-        return Registration(self._layout, self._database, self._roots, self._new_name, fault)
+        return Registration(self._layout, self._database, self._gc_lock, self._roots, self._new_name, fault)
 
 
 def checked_name(name: str) -> str:

@@ -6,19 +6,21 @@ from pathlib import Path
 from types import TracebackType
 
 from ccstore.errors import CcError
-from ccstore.store import files, locks
+from ccstore.events import Noted, Sink
+from ccstore.store import files
 from ccstore.store.database import Database, newer_store
 from ccstore.store.failures import EXPLAINED, explained, is_writable, read_only
 from ccstore.store.history import History
 from ccstore.store.layout import STORE_FORMAT, Layout
 from ccstore.store.lineages import Lineages
-from ccstore.store.locks import Locks
+from ccstore.store.locks import GcLock, Locks
 from ccstore.store.logs import Logs
 from ccstore.store.objects import Objects
 from ccstore.store.realisations import Realisations
 from ccstore.store.rebuild import rebuild
 from ccstore.store.roots import Roots
 from ccstore.store.session import Session
+from ccstore.store.temproots import gc_lock
 
 _FORMAT_LINE = "ccstore-store {}\n"
 
@@ -31,13 +33,15 @@ class Store:
         self.root = layout.root
         self.writable = writable
         self.database = database
+        self.gc_lock: GcLock = gc_lock(layout)
         self.objects = Objects(layout, database)
-        self.realisations = Realisations(layout, database)
-        self.roots = Roots(layout, self.objects)
-        self.lineages = Lineages(layout)
+        self.realisations = Realisations(layout, database, self.gc_lock)
+        self.roots = Roots(layout, self.gc_lock, self.objects)
+        self.lineages = Lineages(layout, self.gc_lock)
         self.locks = Locks(layout.locks)
         self.logs = Logs(layout)
         self.history = History(layout)
+        self.index_was_lost = False  # and has been made again, by whoever opened this
 
     @classmethod
     def open(cls, root: Path, *, create: bool = True) -> Store:
@@ -56,23 +60,43 @@ class Store:
             return _open(layout)
 
     @classmethod
-    def recover(cls, root: Path) -> Store:
-        """Opens a store whose index is broken: makes it again from the files. Raises as `open` does.
+    def open_sound(cls, root: Path) -> Store:
+        """Opens a store whose index may be broken: makes it again from the files if it is. Raises as `open` does.
 
-        To be called when nobody else uses the store; the old index is kept as `index.sqlite.broken`.
+        A broken one is kept as `index.sqlite.broken`. Nobody else should use the store then.
         """
+        try:
+            opened = cls.open(root, create=False)
+            try:
+                opened.database.check()
+            except BaseException:
+                opened.close()
+                raise
+            return opened
+        except CcError as error:
+            if error.code != "store-unusable":
+                raise
         layout = Layout(root.absolute())
-        with explained(layout.root), locks.gc_exclusive(layout.gc_lock):
+        with explained(layout.root), gc_lock(layout).exclusive():
             _check_format(layout)
             if layout.index.exists():
-                layout.index.rename(layout.index.with_name("index.sqlite.broken"))
-            layout.index.with_name("index.sqlite-journal").unlink(missing_ok=True)
+                layout.index.rename(layout.broken_index)
         return cls.open(root, create=False)
+
+    def rebuild_index(self) -> list[str]:
+        """Makes the index again from the files, while others use it; returns the files that it has no use for."""
+        self.require_writable()
+        self.index_was_lost = False
+        return rebuild(self.layout, self.database, self.gc_lock)
 
     def session(self) -> Session:
         """Begins to add to the store. Raises `read-only-store`, `disk-full`."""
         self.require_writable()
-        return Session(self.layout, self.database, self.objects)
+        return Session(self.layout, self.database, self.gc_lock, self.objects)
+
+    def watch(self, sink: Sink) -> None:
+        """From now on `sink` is told for whom this store waits."""
+        self.gc_lock.on_wait = lambda holder: sink(Noted(f"waits for {holder}, which changes the store"))
 
     def require_writable(self) -> None:
         """Raises `read-only-store` if nothing can be written."""
@@ -100,7 +124,10 @@ def _open(layout: Layout) -> Store:
         return Store(layout, Database(layout.root, layout.index, writable=writable), writable=writable)
     if not writable:
         raise read_only(layout.root)
-    return _open_without_index(layout)
+    was_lost = any(layout.objects.iterdir()) or any(layout.realisations.iterdir())
+    opened = _open_without_index(layout)
+    opened.index_was_lost = was_lost
+    return opened
 
 
 def _open_without_index(layout: Layout) -> Store:
@@ -109,11 +136,14 @@ def _open_without_index(layout: Layout) -> Store:
     try:
         database = Database(layout.root, temporary, writable=True, new=True)
         try:
-            rebuild(layout, database)
+            rebuild(layout, database, gc_lock(layout))
         finally:
             database.close()
-        with locks.gc_exclusive(layout.gc_lock):
+        with gc_lock(layout).exclusive():
             if not layout.index.exists():
+                # the lost one's: SQLite would play it back into this one
+                layout.index.with_name("index.sqlite-journal").unlink(missing_ok=True)
+                files.sync_folder(layout.root)
                 temporary.rename(layout.index)
                 files.sync_folder(layout.root)
     finally:

@@ -53,7 +53,7 @@ def test_a_root_keeps_its_closure(realised: TinyProject) -> None:
 def test_collected_inputs_are_not_missed(realised: TinyProject) -> None:
     shell = realised.shell
     report = json.loads(shell.run("gc", "--no-keep-inputs", "--json").stdout)
-    assert set(report) == {"deleted", "freedBytes", "kept", "realisations", "logs", "rubbish"}
+    assert set(report) == {"deleted", "freedBytes", "kept", "realisations", "logs", "rubbish", "waitedFor"}
     assert report["kept"] == 2
     assert report["freedBytes"] > 0
     assert object_names(shell) == {"kernel", "toolchain"}
@@ -89,6 +89,36 @@ def test_age_and_size_spare_objects(small: Project) -> None:
 @pytest.mark.parametrize("option", [["--max-size", "much"], ["--older-than", "1 week"]])
 def test_nonsense_limits_are_usage_errors(realised: TinyProject, option: list[str]) -> None:
     assert code(realised.shell.run("gc", *option, status=2).stderr) == "usage"
+
+
+def test_what_keeps_an_object_is_told_for_a_target_and_for_every_kind_of_path(realised: TinyProject) -> None:
+    shell = realised.shell
+    tree, kernel, loose = shell.path("kernel.tree"), shell.path("kernel"), shell.path("kernel^dev")
+    told = shell.run("gc", "--explain", "kernel.tree").stdout
+    lines = told.splitlines()
+    assert (lines[0], lines[1].split()[0]) == ("root tiny/kernel", str(kernel))
+    assert lines[-2].startswith(f"  made from {tree}  (realisation ")
+    assert lines[-1].endswith("`ccstore gc --no-keep-inputs` lets it go")
+    (shell.project / "result").symlink_to(tree)
+    for path in (
+        tree,
+        tree / "Makefile",
+        f"/nix/store/{tree.name}",
+        f"/nix/store/{tree.name}/x",
+        tree.name,
+        "./result",
+    ):
+        assert shell.run("gc", "--explain", str(path)).stdout == told
+    whole = json.loads(shell.run("gc", "--explain", "kernel", "--json").stdout)
+    assert whole["path"] == f"/nix/store/{kernel.name}"
+    [keeper] = whole["keptBy"]
+    assert (keeper["root"], keeper["input"], len(keeper["chain"])) == ("tiny/kernel", False, 1)
+    free = shell.run("gc", "--explain", str(loose))
+    assert free.stdout == ""
+    assert f"nothing keeps {loose.name}" in free.stderr
+    shell.run("gc")
+    assert code(shell.run("gc", "--explain", str(loose), status=5).stderr) == "not-found"
+    assert code(shell.run("gc", "--explain", "kernel^dev", status=5).stderr) == "not-realised"
 
 
 def test_roots_are_added_listed_and_removed(realised: TinyProject) -> None:
@@ -164,6 +194,42 @@ def test_a_lost_index_is_made_again(realised: TinyProject) -> None:
     kernel = shell.path("kernel")
     (shell.store / "index.sqlite").unlink()
     assert json.loads(shell.run("plan", "kernel", "--json").stdout)[0]["action"] == "present"
+    assert shell.path("kernel") == kernel
+    assert_whole(shell)
+
+
+def test_a_lost_index_is_found_and_told_once(realised: TinyProject) -> None:
+    shell = realised.shell
+    (shell.store / "index.sqlite").unlink()
+    [found] = json.loads(shell.run("verify", "--json", status=4).stdout)
+    assert (found["kind"], found["damage"], found["file"]) == (
+        "index",
+        True,
+        str(shell.store / "index.sqlite"),
+    )
+    assert_whole(shell)
+
+
+def test_the_index_is_made_again_when_asked(realised: TinyProject) -> None:
+    """One that is readable in place, beside others that use it; one that is not is put aside."""
+    shell, index = realised.shell, realised.shell.store / "index.sqlite"
+    kernel = shell.path("kernel")
+    with sqlite3.connect(index) as connection:
+        connection.execute("DELETE FROM realisations")
+        connection.execute("UPDATE objects SET nar_size = nar_size + 1")
+    connection.close()
+    assert {each["kind"] for each in json.loads(shell.run("verify", "--json", status=4).stdout)} >= {"index"}
+    assert shell.run("verify", "--rebuild-index", "--full").stdout == ""
+    assert not (shell.store / "index.sqlite.broken").exists()
+    for damage in (b"", b"nonsense", index.read_bytes()[:5000]):
+        index.write_bytes(damage)
+        refused = shell.run("verify", status=6)
+        assert code(refused.stderr) == "store-unusable"
+        assert "ccstore verify --rebuild-index" in refused.stderr
+        done = shell.run("verify", "--rebuild-index", "--json")
+        assert json.loads(done.stdout) == []
+        assert "the index was made again" in done.stderr
+        assert (shell.store / "index.sqlite.broken").read_bytes() == damage
     assert shell.path("kernel") == kernel
     assert_whole(shell)
 

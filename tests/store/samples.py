@@ -13,6 +13,7 @@ import pytest
 from ccstore.model.derivation import Derivation
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.realisation import OutputId, Realisation
+from ccstore.ports import Fault, no_fault
 from ccstore.store.session import Session
 from ccstore.store.store import Store
 
@@ -29,9 +30,11 @@ def make_tree(at: Path, text: str = "hello") -> Path:
     return at
 
 
-def register(session: Session, text: str = "hello", name: str = "sample") -> ObjectInfo:
+def register(
+    session: Session, text: str = "hello", name: str = "sample", fault: Fault = no_fault
+) -> ObjectInfo:
     with session.staging("sample") as staging:
-        return session.register(make_tree(staging / "out", text), name)
+        return session.register(make_tree(staging / "out", text), name, fault=fault)
 
 
 def derive(step: str, *inputs: Realisation) -> Derivation:

@@ -12,6 +12,7 @@ import pytest
 from ccstore.errors import CcError
 from ccstore.model.realisation import OutputId, Realisation
 from ccstore.store import gc, verify
+from ccstore.store.explain import keepers
 from ccstore.store.gc import GcOptions
 from ccstore.store.store import Store
 from tests.store.samples import derive, listing, python, realise, register
@@ -127,16 +128,26 @@ def test_what_a_session_protects_stays_until_it_ends(store: Store) -> None:
         second.protect(found.object.path)
         assert gc.collect(store).deleted == ()
         assert store.realisations.get(found.id) == found
-        assert gc.holders(store, found.object.path) == ["a session that is running"]
-    assert gc.holders(store, found.object.path) == []
+        [keeper] = keepers(store, found.object.path)
+        assert (keeper.root, keeper.session, keeper.chain) == (None, second.id, ())
+        assert keeper.process
+        assert keeper.process.pid == os.getpid()
+    assert keepers(store, found.object.path) == []
     assert gc.collect(store).deleted == (found.object.path,)
 
 
-def test_holders_names_roots_and_those_that_need_it_for_theirs(store: Store) -> None:
-    one, _, three, other = chain(store)
-    assert gc.holders(store, three.object.path) == ["root p/three"]
-    assert gc.holders(store, one.object.path) == ["root p/three"]
-    assert gc.holders(store, other.object.path) == []
+def test_what_keeps_an_object_is_a_root_and_the_way_from_it(store: Store) -> None:
+    one, two, three, other = chain(store)
+    store.roots.add("p/bare", one.object.path)
+    for needed, way in ((three, [three]), (two, [three, two]), (one, [three, two, one])):
+        by_root = {each.root.name: each.chain for each in keepers(store, needed.object.path) if each.root}
+        assert [fact.id for fact in by_root.pop("p/three")] == [each.id for each in way]
+        assert by_root == ({"p/bare": ()} if needed is one else {})
+    assert keepers(store, other.object.path) == []
+    gc.collect(store)
+    with pytest.raises(CcError) as caught:
+        keepers(store, other.object.path)
+    assert caught.value.code == "not-found"
 
 
 def test_staging_of_a_running_session_stays(store: Store) -> None:
@@ -169,6 +180,13 @@ def test_what_a_dead_session_left_is_removed(store: Store) -> None:
     assert gc.collect(store).rubbish == 3
     assert listing(store.layout.objects) == listing(store.layout.temproots) == []
     assert listing(store.layout.realisations) == []
+
+
+def test_strangers_among_the_objects_go_whatever_they_are_called(store: Store) -> None:
+    (store.layout.objects / "stranger").mkdir()
+    (store.layout.objects / "0-other").write_text("")
+    assert gc.collect(store).rubbish == 2
+    assert listing(store.layout.objects) == []
 
 
 def test_logs_of_failed_builds_stay_a_month(store: Store) -> None:

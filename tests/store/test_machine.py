@@ -113,7 +113,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def rebuild(self) -> None:
         before = self.store.database.facts()
-        assert rebuild(self.store.layout, self.store.database) == []
+        assert rebuild(self.store.layout, self.store.database, self.store.gc_lock) == []
         assert self.store.database.facts() == before
 
     @rule(full=st.booleans())

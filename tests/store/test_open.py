@@ -60,7 +60,7 @@ def test_a_broken_index_can_be_recovered(tmp_path: Path) -> None:
     with Store.open(tmp_path / "s") as store, store.session() as session:
         found = realise(store, session, "one")
     store.layout.index.write_bytes(b"garbage" * 1000)
-    with Store.recover(tmp_path / "s") as store:
+    with Store.open_sound(tmp_path / "s") as store:
         assert store.objects.has(found.object.path)
         assert store.realisations.of_object(found.object.path) == [found]
     remove(tmp_path / "s")
@@ -106,7 +106,7 @@ def test_rebuilding_makes_lost_manifests_and_leaves_out_what_is_damaged(store: S
     data.chmod(0o644)
     data.write_text("changed")
     (store.layout.realisations / "garbage.json").write_text("{")
-    left_out = rebuild(store.layout, store.database)
+    left_out = rebuild(store.layout, store.database, store.gc_lock)
     assert {Path(each).name for each in left_out} == {bad.path.base, "garbage.json"}
     assert store.objects.all() == [good]
     (store.layout.realisations / "garbage.json").unlink()
