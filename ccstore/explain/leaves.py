@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_IXUSR
+from typing import Literal
 
 from ccstore.build.lineage import files_below
 from ccstore.model.objects import Entry
@@ -18,11 +20,12 @@ LONGEST = 4 << 20  # bytes of a file that is looked into
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """`digest` tells whether two are the same; `size` is in bytes; `read` gives all of it."""
+    """`digest` tells whether the content of two is the same; `size` is in bytes; `read` gives all of it."""
 
     digest: str
     size: int
     read: Callable[[], bytes]
+    kind: Literal["file", "executable", "link"] = "file"
 
     def text(self) -> str | None:
         """Its text with surrogates for what is not UTF-8; None of a very long one."""
@@ -49,10 +52,15 @@ def of_place(place: Path) -> Files:
 
 def _of_path(path: Path) -> File:
     if path.is_symlink():
-        return _of_bytes(os.fsencode(path.readlink()))
+        return replace(_of_bytes(os.fsencode(path.readlink())), kind="link")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return File(digest, path.stat().st_size, path.read_bytes)
+    status = path.stat()
+    return File(digest, status.st_size, path.read_bytes, _kind(executable=bool(status.st_mode & S_IXUSR)))
+
+
+def _kind(*, executable: bool) -> Literal["file", "executable"]:
+    return "executable" if executable else "file"
 
 
 def of_object(store: Store, path: StorePath) -> Files:
@@ -67,5 +75,6 @@ def of_object(store: Store, path: StorePath) -> Files:
 
 def _of_entry(entry: Entry, place: Path) -> File:
     if entry.type == "symlink":
-        return _of_bytes(os.fsencode(entry.target))
-    return File(entry.sha256.hex(), entry.size, (place / entry.path if entry.path else place).read_bytes)
+        return replace(_of_bytes(os.fsencode(entry.target)), kind="link")
+    read = (place / entry.path if entry.path else place).read_bytes
+    return File(entry.sha256.hex(), entry.size, read, _kind(executable=entry.executable))

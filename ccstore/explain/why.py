@@ -47,7 +47,9 @@ def why(work: Workspace, target: str) -> Answer:
         )
     resolved = work.resolve([ref])
     new = work.lineage(ref)
-    found = changes(old, new, lambda origin: kept_files(work.store, origin), lambda each: _now(work, each))
+    found = changes(
+        old, new, lambda origin: kept_files(work.store, origin), lambda each: current_files(work, each)
+    )
     known = resolved[ref.step].outputs.get(ref.output)
     here = known is not None and work.store.objects.has(known.object.path)
     state: State = "changed" if found else "current" if here else "collected"
@@ -81,7 +83,8 @@ def kept_files(store: Store, origin: Origin) -> Files | None:
     return leaves.of_object(store, info.path) if info else None
 
 
-def _now(work: Workspace, origin: Origin) -> Files | None:
+def current_files(work: Workspace, origin: Origin) -> Files | None:
+    """The files of a local origin of the project as they are now."""
     step = work.graph.steps[origin.name]
     assert isinstance(step, Local)
     return leaves.of_place(step.path)
