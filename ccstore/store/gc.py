@@ -253,8 +253,9 @@ class _Collection:
             if _rename(self._layout.object(path), aside):
                 trash.append(aside)
                 self._fault("move")
-        # under the lock: later somebody may have written a file of the same name anew
-        for file in [*map(self._layout.realisation, doomed.facts), *doomed.logs, *doomed.records]:
+        # under the lock: later somebody may have written a file of the same name anew. Logs first, or a kill would
+        # leave them behind as those of builds that failed
+        for file in [*doomed.logs, *map(self._layout.realisation, doomed.facts), *doomed.records]:
             files.remove(file)
             self._fault("record")
         return trash + doomed.rubbish
