@@ -90,6 +90,10 @@ class Tiny:
     def with_store(self, store: Path) -> Tiny:
         """The same project with a copy of its store at `store`, where nothing is yet."""
         subprocess.run(["cp", "-a", self.store, store], check=True)
+        return self.with_store_of_its_own(store)
+
+    def with_store_of_its_own(self, store: Path) -> Tiny:
+        """The same project with an empty store."""
         return Tiny(self.root, store)
 
 
