@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
+from dataclasses import asdict
 
 import pytest
 import zstandard
@@ -184,6 +186,23 @@ def test_history(store: Store) -> None:
     with pytest.raises(CcError) as caught:
         store.history.last("../kernel")
     assert caught.value.code == "name-invalid"
+
+
+def test_what_a_step_usually_takes_is_the_median_of_its_last_five_runs(store: Store) -> None:
+    assert store.history.usual("kernel") is None
+    store.history.record(run("failed", 99))
+    assert store.history.usual("kernel") is None
+    for seconds in (500, 10, 1, 30, 2, 20):
+        store.history.record(run(seconds=seconds))
+    usual = store.history.usual("kernel")
+    assert usual is not None
+    assert usual.seconds == 10
+
+
+def test_a_run_that_an_older_ccstore_wrote_is_read(store: Store) -> None:
+    value = {key: each for key, each in asdict(run(seconds=3)).items() if key != "phases"}
+    (store.layout.history / "kernel.jsonl").write_text(json.dumps(value) + "\n")
+    assert store.history.last("kernel") == run(seconds=3)
 
 
 def test_a_line_of_history_that_was_cut_short_hides_no_other(store: Store) -> None:
