@@ -1,14 +1,16 @@
-"""`ccstore export`: carries an object out of the store, to Docker, to a registry, or into files."""
+"""`ccstore export`: carries an object out of the store, to Docker, to a registry, into files; or its documents."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ccstore.build.workspace import Options, Workspace
+from ccstore.cli import documents
 from ccstore.cli.console import progress
 from ccstore.cli.context import json_option, open_workspace, print_json, store_option, target_argument
 from ccstore.codec.oci import Reference
@@ -29,8 +31,15 @@ STREAMED = ("oci-archive", "tar")
     "--to",
     "form",
     type=click.Choice(["docker", "oci", "oci-archive", "registry", "tar", "directory"]),
-    required=True,
     help="Where to, or in which form.",
+)
+@click.option(
+    "--provenance", is_flag=True, help="Write what TARGET was made of, as an in-toto statement (SLSA)."
+)
+@click.option("--sbom", is_flag=True, help="Write what TARGET consists of, as an SPDX document.")
+@click.option("--verify", "document", metavar="FILE", help="Check a signed document of TARGET.")
+@click.option(
+    "--key", metavar="FILE", help="The secret key to sign a document with; the public one to verify it."
 )
 @click.option("--output", "-o", metavar="PATH", help="The new file or folder; - is stdout, for an archive.")
 @click.option("--tag", "tags", metavar="NAME[:TAG]", multiple=True, help="A name for the image.")
@@ -39,14 +48,18 @@ STREAMED = ("oci-archive", "tar")
 @store_option
 def command(
     target: str,
-    form: str,
+    form: str | None,
+    provenance: bool,
+    sbom: bool,
+    document: str | None,
+    key: str | None,
     output: str | None,
     tags: tuple[str, ...],
     insecure: bool,
     as_json: bool,
     store: str | None,
 ) -> None:
-    """Export TARGET as an image (docker, oci, oci-archive, registry), or as it is (tar, directory).
+    """Export TARGET as an image (docker, oci, oci-archive, registry), as it is (tar, directory), or its documents.
 
     The image of a kernel or a guest is its step `oci`, which is built if need be. Its digest is printed, and is the
     same wherever it was built. In a --tag, {version}, {series} (6.1.x) and {hash} stand for the image's own; a name
@@ -57,23 +70,77 @@ def command(
     ccstore export kernel --to registry --tag localhost:5000/guest/kernel
     ccstore export clear-containers --to oci-archive --output guest.tar
     ccstore export kernel^dev --to directory --output ./kernel-dev
+
+    A document is the same for everybody who builds the same. With --key, a statement is signed in its envelope
+    (DSSE), and the signature of an SPDX document lies beside it in FILE.sig.
+
+    \b
+    ccstore export kernel --provenance --key cache.key --output kernel.intoto.jsonl
+    ccstore export kernel --sbom --key cache.key --output kernel.spdx.json
+    ccstore export kernel --verify kernel.intoto.jsonl --key cache.key.pub
     """
-    _check(form, output, tags, as_json)
+    wanted = {"--to": form, "--provenance": provenance, "--sbom": sbom, "--verify": document}
+    _check_one([name for name, value in wanted.items() if value])
+    if form:
+        _check(form, output, tags, key, as_json)
+        with open_workspace(store) as work, progress() as sink:
+            value = _export(work, target, form, output, tags, sink, insecure=insecure)
+        if as_json:
+            print_json(value)
+        elif output != "-":
+            click.echo(value.get("digest") or value["output"])
+        return
+    _check_document(key, output, tags, verify=bool(document), as_json=as_json)
     with open_workspace(store) as work, progress() as sink:
-        if form in IMAGE_FORMATS:
-            image, given = _image(work, target, tags, sink)
-            _carry(image, given, form, output, sink, insecure=insecure)
-            answer, value = image.digest, {"digest": image.digest, "names": [str(each) for each in given]}
+        if document:
+            documents.verify(work, target, document, str(key), as_json=as_json)
         else:
-            answer = _files(work, target, form, str(output), sink)
-            value = {"output": answer}
-    if as_json:
-        print_json(value)
-    elif output != "-":
-        click.echo(answer)
+            documents.write(work, target, "provenance" if provenance else "sbom", output, key, sink)
 
 
-def _check(form: str, output: str | None, tags: tuple[str, ...], as_json: bool) -> None:
+def _export(
+    work: Workspace,
+    target: str,
+    form: str,
+    output: str | None,
+    tags: tuple[str, ...],
+    sink: Sink,
+    *,
+    insecure: bool,
+) -> dict[str, Any]:
+    """Carries the object out; what `--json` says of that."""
+    if form not in IMAGE_FORMATS:
+        return {"output": _files(work, target, form, str(output), sink)}
+    image, given = _image(work, target, tags, sink)
+    _carry(image, given, form, output, sink, insecure=insecure)
+    return {"digest": image.digest, "names": [str(each) for each in given]}
+
+
+def _check_one(given: list[str]) -> None:
+    if len(given) != 1:
+        raise _usage(
+            f"{' and '.join(given) or 'nothing'} to do: give one of --to, --provenance, --sbom, --verify"
+        )
+
+
+def _check_document(
+    key: str | None, output: str | None, tags: tuple[str, ...], *, verify: bool, as_json: bool
+) -> None:
+    if tags:
+        raise _usage("documents have no names: --tag is for images")
+    if verify and output:
+        raise _usage("--verify has no --output")
+    if verify and not key:
+        raise _usage("--verify needs a public key that you trust: --key FILE.pub")
+    if not verify and as_json:
+        raise _usage("documents are JSON already: --json is for what else is printed")
+
+
+def _usage(problem: str) -> CcError:
+    return CcError("usage", problem, hint="`ccstore export --help` shows the usage")
+
+
+def _check(form: str, output: str | None, tags: tuple[str, ...], key: str | None, as_json: bool) -> None:
     """Raises `usage` for options that do not go together."""
     problem = ""
     if form in FILE_FORMATS and not output:
@@ -84,10 +151,12 @@ def _check(form: str, output: str | None, tags: tuple[str, ...], as_json: bool) 
         problem = f"only {' and '.join(STREAMED)} go to stdout, and nothing with them"
     elif form == "registry" and not tags:
         problem = "--to registry needs --tag REGISTRY/NAME[:TAG]"
+    elif key:
+        problem = "--key is for documents: --provenance, --sbom, --verify"
     elif form not in IMAGE_FORMATS and tags:
         problem = f"--to {form} has no names: --tag is for images"
     if problem:
-        raise CcError("usage", problem, hint="`ccstore export --help` shows the usage")
+        raise _usage(problem)
 
 
 def _image(work: Workspace, target: str, tags: tuple[str, ...], sink: Sink) -> tuple[Image, list[Reference]]:

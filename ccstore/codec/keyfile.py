@@ -51,6 +51,15 @@ def read_secret(file: Path) -> SecretKey:
         raise CcError("key-invalid", f"not a secret key: {error}", where=str(file), hint=_KEYGEN) from error
 
 
+def read_public(file: Path) -> PublicKey:
+    """The public key in `file`; a secret key's own will do. Raises as `read_secret`."""
+    text = _read(file)
+    try:
+        return SecretKey.parse(text).public
+    except ValueError:
+        return parse_public(text, str(file))
+
+
 def parse_public(text: str, where: str | None = None) -> PublicKey:
     """The public key that `text` is. Raises CcError `key-invalid`."""
     try:

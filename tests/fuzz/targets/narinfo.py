@@ -1,14 +1,14 @@
 """What a binary cache says of objects and realisations is refused with ValueError, or means the same written again.
 
-The text is a narinfo; begun with `{` it is what a cache says of an output, with `K` a public key, with `S` a
-signature.
+The text is a narinfo; begun with `{"p` it is a DSSE envelope, else with `{` what a cache says of an output, with `K`
+a public key, with `S` a signature.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ccstore.codec import narinfo, statements
+from ccstore.codec import dsse, narinfo, statements
 from ccstore.codec.signing import PublicKey, SecretKey, object_fingerprint, trusted
 from ccstore.model.hashes import Sha256
 from ccstore.model.objects import ObjectInfo
@@ -26,7 +26,10 @@ OUTPUT = OutputId(64 * "0", "out")
 
 def run(data: bytes, work: Path) -> bool:
     try:
-        if data.startswith(b"{"):
+        if data.startswith(b'{"p'):
+            envelope = dsse.decode(data)
+            assert dsse.decode(envelope.encode()) == envelope
+        elif data.startswith(b"{"):
             found = statements.decode(data, OUTPUT)
             assert statements.decode(statements.encode(OUTPUT, found), OUTPUT) == found
         elif data.startswith(b"K"):
@@ -65,6 +68,7 @@ TARGET = Target(
         "ours": _info(file_hash=DIGEST, file_size=90, ca=narinfo.content_address(DIGEST)),
         "theirs": _info(references=(INFO.path,), deriver="b.drv", other=(("New", "thing"),)),
         "realisations": statements.encode(OUTPUT, [REALISATION]),
+        "envelope": dsse.Envelope("text/plain", b"text").signed(KEY).encode(),
         "key": b"K" + str(KEY.public).encode(),
         "signature": b"S" + str(SIGNED).encode(),
     },
