@@ -76,6 +76,7 @@ EXIT_STATUS: dict[str, int] = {
     "fetch-stalled": 6,
     "fetch-too-large": 6,
     "disk-full": 6,
+    "disk-failed": 6,
     "read-only-store": 6,
     "store-unusable": 6,
     "store-busy": 6,

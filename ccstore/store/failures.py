@@ -13,15 +13,15 @@ from ccstore.errors import CcError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM)
-EXPLAINED = (*_FULL, errno.EROFS, errno.ENAMETOOLONG)
+EXPLAINED = (*_FULL, errno.EIO, errno.EROFS, errno.ENAMETOOLONG)
 
 
 @contextmanager
 def explained(root: Path) -> Iterator[None]:
-    """Turns a full disk, a read-only file system, a broken index and a path too long for Linux into CcError.
+    """Turns what a disk, a file system or SQLite refuses into CcError; `root` is the store's.
 
-    `disk-full`, `read-only-store`, `store-unusable` and `output-invalid`; any other OSError passes through. `root` is
-    the store's.
+    `disk-full`, `disk-failed`, `read-only-store`, `store-unusable`, and `output-invalid` for a path too long for
+    Linux; any other OSError passes through.
     """
     try:
         yield
@@ -30,6 +30,8 @@ def explained(root: Path) -> Iterator[None]:
             raise disk_full(root) from error
         if error.errno == errno.EROFS or (error.errno in _DENIED and not is_writable(root)):
             raise read_only(root) from error
+        if error.errno == errno.EIO:
+            raise disk_failed(root, str(error.filename or "")) from error
         if error.errno == errno.ENAMETOOLONG:
             raise CcError("output-invalid", "a path is too long for Linux (4096 bytes)") from error
         raise
@@ -52,6 +54,15 @@ def disk_full(root: Path) -> CcError:
     )
 
 
+def disk_failed(root: Path, what: str = "") -> CcError:
+    return CcError(
+        "disk-failed",
+        "the disk cannot read or write" + (f" {what}" if what else ""),
+        where=str(root),
+        hint="`dmesg` says what it reported; on a disk that works again, `ccstore verify --full` says what is whole",
+    )
+
+
 def read_only(root: Path) -> CcError:
     return CcError(
         "read-only-store",
@@ -61,10 +72,16 @@ def read_only(root: Path) -> CcError:
     )
 
 
+def _is_read_only(root: Path) -> bool:
+    return bool(os.statvfs(root).f_flag & os.ST_RDONLY)
+
+
 def _index_failure(root: Path, error: sqlite3.DatabaseError) -> CcError:
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith("SQLITE_FULL"):
         return disk_full(root)
+    if name.startswith("SQLITE_IOERR"):
+        return read_only(root) if _is_read_only(root) else disk_failed(root, str(root / "index.sqlite"))
     if name.startswith("SQLITE_READONLY"):
         return read_only(root)
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):

@@ -24,7 +24,7 @@ from ccstore.events import Finished, Noted, Progressed, Sink, Started, ignore
 from ccstore.model.realisation import OutputId
 from ccstore.model.storepath import StorePath
 from ccstore.ports import Fault, no_fault
-from ccstore.store import files, locks, realisations, temproots
+from ccstore.store import files, locks, realisations, reserve, temproots
 from ccstore.store.closure import closure
 from ccstore.store.database import Fact
 from ccstore.store.failures import explained
@@ -105,13 +105,16 @@ class _Collection:
         measure = Measure()
         with self._store.gc_lock.exclusive(self._wait):
             self._fault("lock")
+            reserve.spend_if_needed(self._layout)
             doomed = self._choose(measure)
             self._fault("choose")
             trash = [] if self._options.dry_run else self._move_aside(doomed)
         if self._options.dry_run:
             paths = [self._layout.object(path) for path in doomed.objects]
             return self._report(doomed, Measure().add_all(paths))
-        return self._report(doomed, self._delete(trash))
+        freed = self._delete(trash)
+        reserve.keep(self._layout)
+        return self._report(doomed, freed)
 
     def _report(self, doomed: _Doomed, freed: int) -> GcReport:
         return GcReport(

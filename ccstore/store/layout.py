@@ -4,6 +4,7 @@
       format                      "ccstore-store 1", a newline: the version of this layout
       index.sqlite                an index over all the rest, rebuilt from it when lost (database.py)
       index.sqlite.broken         one that could not be read, for a while
+      reserve                     room for a collection on a full disk (reserve.py)
       objects/<hash>-<name>       the objects: immutable files and trees, names as in /nix/store
       objects/.tmp-<session>-<n>  being made by a live session; rubbish once that session has ended
       objects/.trash-*            collected and being deleted
@@ -56,6 +57,10 @@ class Layout:
     @property
     def index(self) -> Path:
         return self.root / "index.sqlite"
+
+    @property
+    def reserve(self) -> Path:
+        return self.root / "reserve"
 
     @property
     def broken_index(self) -> Path:

@@ -161,7 +161,8 @@ def removable(
     try:
         yield descriptor
     finally:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the disk may be read-only by now; a collection removes free ones
+            path.unlink()
         os.close(descriptor)
 
 

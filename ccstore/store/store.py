@@ -7,7 +7,7 @@ from types import TracebackType
 
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink
-from ccstore.store import files
+from ccstore.store import files, reserve
 from ccstore.store.database import Database, newer_store
 from ccstore.store.failures import EXPLAINED, explained, is_writable, read_only
 from ccstore.store.history import History
@@ -92,6 +92,7 @@ class Store:
     def session(self) -> Session:
         """Begins to add to the store. Raises `read-only-store`, `disk-full`."""
         self.require_writable()
+        reserve.keep(self.layout)
         return Session(self.layout, self.database, self.gc_lock, self.objects)
 
     def watch(self, sink: Sink) -> None:

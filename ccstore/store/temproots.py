@@ -9,6 +9,7 @@ collection that decides afterwards.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Mapping
@@ -54,7 +55,8 @@ class TemporaryRoots:
             self._named.add(path)
 
     def close(self) -> None:
-        self._file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the disk may be read-only by now; a collection removes it
+            self._file.unlink()
         os.close(self._descriptor)
 
 

@@ -131,7 +131,7 @@ def strays(root: Path) -> list[str]:
 def _known(store: Store) -> Iterator[Path]:
     layout = store.layout
     yield from (layout.format, layout.index, layout.index.with_name("index.sqlite-journal"), layout.gc_lock)
-    yield layout.broken_index
+    yield from (layout.broken_index, layout.reserve)
     yield from layout.folders()
     for info in store.objects.all():
         yield from (layout.object(info.path), layout.manifest(info.path))
