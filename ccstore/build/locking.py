@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
-from pathlib import Path
 
-from ccstore.build import evaluation
 from ccstore.build.gitlock import PinMove, lock_git
-from ccstore.build.locate import carried
-from ccstore.build.workspace import Options, Workspace
+from ccstore.build.own import own_workspace
+from ccstore.build.workspace import Options
 from ccstore.debian.lock import compute_lock
 from ccstore.debian.lockfile import LockDiff, LockedPackage, Request, diff, write_lock
 from ccstore.errors import CcError
@@ -23,7 +21,7 @@ from ccstore.model.graph import Ref
 from ccstore.ports import Cancel
 from ccstore.recipe.kinds import DebianRecipe, GitRecipe, Spec
 from ccstore.recipe.lock import read_lock
-from ccstore.recipe.project import Project, Recipe, load_project, load_user_config
+from ccstore.recipe.project import Project, Recipe
 from ccstore.store.store import Store
 
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
@@ -54,7 +52,7 @@ def lock(project: Project, name: str, store: Store, sink: Sink, cancel: Cancel) 
 def _lock_packages(
     project: Project, name: str, spec: DebianRecipe, store: Store, sink: Sink, cancel: Cancel
 ) -> LockDiff:
-    work = Workspace(_tools(), load_user_config(os.environ), store, evaluation.clock())
+    work = own_workspace("apt", store)
     [apt] = work.realize_refs([Ref("apt")], sink=sink, options=Options(), cancel=cancel).values()
     target = f"{name}.lock"
     sink(Started(target, "fetch"))
@@ -108,14 +106,3 @@ def _old_packages(spec: DebianRecipe) -> tuple[LockedPackage, ...]:
         LockedPackage(each.name, each.version, each.architecture, str(each.path), each.size, each.sha256.hex)
         for each in read_lock(spec.lock.path, spec.lock.label).packages
     )
-
-
-def _tools() -> Project:
-    """ccstore's own recipe `apt`, as a project of its own."""
-    project = load_project(Path(carried()), locks=False)
-    return replace(project, recipes={"apt": _with_lock(project.recipes["apt"])})
-
-
-def _with_lock(recipe: Recipe) -> Recipe:
-    assert isinstance(recipe.spec, DebianRecipe)
-    return replace(recipe, lock=read_lock(recipe.spec.lock.path, recipe.spec.lock.label))

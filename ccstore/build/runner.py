@@ -58,6 +58,7 @@ class Runner:
     keep_failed: bool = False
     damaged: set[StorePath] = field(default_factory=set)
     fault: Fault = no_fault
+    builtins: Mapping[str, Builtin] = field(default_factory=lambda: BUILTINS)
 
     def build(self, step: Build, derivation: Derivation, inputs: Mapping[str, Realisation]) -> Outputs:
         """Builds `step`; `inputs` has the realisation of each input by name, and of the root under ""."""
@@ -141,7 +142,8 @@ class Runner:
         trees = {name: self._tree(each) for name, each in inputs.items()}
         with self.session.staging(step.object_name) as staging:
             with watch.phase("unpack"):
-                BUILTINS[step.argv[0].removeprefix(BUILTIN)](trees, step.files, staging / "out", self.cancel)
+                work = self.builtins[step.argv[0].removeprefix(BUILTIN)]
+                work(trees, step.files, staging / "out", self.cancel)
             if self.cancel.cancelled:
                 raise CcError("interrupted", f"{step.name} was interrupted")
             with watch.phase("register"):
@@ -326,6 +328,7 @@ class Runner:
                 executor,
                 int(time.time()),
                 watch.phases,
+                result.seen if result else {},
             )
         )
 

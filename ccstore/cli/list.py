@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 
 from ccstore.build.workspace import Workspace
@@ -13,7 +15,7 @@ from ccstore.model.graph import Build, Ref
 @json_option
 @store_option
 def command(as_json: bool, store: str | None) -> None:
-    """List the recipes, what each of their outputs is, and whether it is realised.
+    """List the recipes, what each of their outputs is, whether it is realised, and what checks found.
 
     \b
     ccstore list
@@ -26,15 +28,24 @@ def command(as_json: bool, store: str | None) -> None:
             return
         width = max((len(str(row["target"])) for row in rows), default=0)
         for row in rows:
-            click.echo(
-                f"{row['target']:<{width}}  {row['kind']:<7}  {row['state']:<8}  {row['path'] or ''}".rstrip()
-            )
+            line = f"{row['target']:<{width}}  {row['kind']:<7}  {row['state']:<8}  {row['path'] or ''}"
+            click.echo(f"{line}{checked(row)}".rstrip())
 
 
-def _rows(work: Workspace, recipe: str) -> list[dict[str, str | None]]:
+def checked(row: Mapping[str, object]) -> str:
+    """What checks have found of a row, in words; nothing if there was none."""
+    found = [f"{word} {times(row[word])}" for word in ("reproduced", "differed") if row[word]]
+    return f"  {', '.join(found)}" if found else ""
+
+
+def times(count: object) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _rows(work: Workspace, recipe: str) -> list[dict[str, str | int | None]]:
     step = work.graph.steps[work.graph.find(recipe).step]
     outputs = step.outputs if isinstance(step, Build) else ("out",)
-    rows: list[dict[str, str | None]] = []
+    rows: list[dict[str, str | int | None]] = []
     for output in outputs:
         realisation = work.realised(Ref(step.name, output))
         rows.append(
@@ -43,6 +54,8 @@ def _rows(work: Workspace, recipe: str) -> list[dict[str, str | None]]:
                 "kind": work.graph.recipes[recipe],
                 "state": "realised" if realisation else "missing",
                 "path": str(work.store.objects.path(realisation.object.path)) if realisation else None,
+                "reproduced": work.store.checks.reproduced(realisation) if realisation else 0,
+                "differed": work.store.checks.differed(realisation) if realisation else 0,
             }
         )
     return rows

@@ -22,7 +22,8 @@ from ccstore.model.graph import Build, Fetch, OciSource, UrlSource
 def command(target: str, recursive: bool, sizes: bool, as_json: bool, store: str | None) -> None:
     """Print TARGET's derivation as JSON: what identifies it, its inputs and what it gave.
 
-    A derivation is null while the content of an input is not known yet. With --sizes, print a table (or JSON) of what
+    A derivation is null while the content of an input is not known yet. `reproduced` counts the checks of an output
+    that gave the same bytes, `differed` those that did not. With --sizes, print a table (or JSON) of what
     takes the room in the realised TARGET instead.
 
     \b
@@ -58,7 +59,11 @@ def _value(work: Workspace, here: Resolved) -> dict[str, object]:
         else {},
         "outputs": {
             output: as_value(work, f"{here.step.name}^{output}", realisation)
-            | {"present": work.store.objects.has(realisation.object.path)}
+            | {
+                "present": work.store.objects.has(realisation.object.path),
+                "reproduced": work.store.checks.reproduced(realisation),
+                "differed": work.store.checks.differed(realisation),
+            }
             for output, realisation in here.outputs.items()
         },
     }

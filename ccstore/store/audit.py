@@ -51,6 +51,7 @@ def audit_records(store: Store) -> Iterator[Damage]:
     yield from _strangers(store, moment.strangers)
     yield from _realisations(store, moment)
     yield from _derivations(store, moment.derivations)
+    yield from _checks(store)
     yield from _roots(store, moment.facts)
 
 
@@ -123,6 +124,20 @@ def _derivations(store: Store, names: set[str]) -> Iterator[Damage]:
             store.realisations.derivation(name)
         except CcError as error:
             yield Damage("derivation", store.layout.derivation(name), error.message)
+
+
+def _checks(store: Store) -> Iterator[Damage]:
+    folder = store.layout.checks
+    for file in (
+        sorted(folder.iterdir()) if folder.is_dir() else ()
+    ):  # an older store that is read-only has none
+        try:
+            if not file.name.startswith("."):
+                store.checks.read(OutputId.parse(file.name.removesuffix(".json")))
+        except FileNotFoundError:  # collected meanwhile
+            continue
+        except ValueError as error:
+            yield Damage("check", file, f"the record of checks cannot be read: {error}")
 
 
 def _roots(store: Store, facts: Mapping[OutputId, Fact]) -> Iterator[Damage]:

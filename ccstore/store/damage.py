@@ -18,6 +18,7 @@ Kind = Literal[
     "leftover",
     "realisation",
     "derivation",
+    "check",
     "root",
 ]
 
@@ -28,8 +29,8 @@ class Damage:
 
     missing: registered and not there; content, metadata: other bytes or names, other modes or times; manifest:
     missing or unreadable; index: it was lost, or says something else than the files; stray: in `objects/` and
-    nothing that could be registered; realisation, derivation, root: the file is not there, cannot be read, or what
-    it names is not there.
+    nothing that could be registered; realisation, derivation, check, root: the file is not there, cannot be read, or
+    what it names is not there.
 
     A `leftover` hurts nobody: whoever was interrupted had made it, whole, and not entered it into the index yet.
     """

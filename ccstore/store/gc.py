@@ -199,6 +199,11 @@ class _Collection:
         layout = self._layout
         known = {layout.realisation(each) for each in facts}
         found = [file for file in realisations.record_files(layout) if file not in known]
+        found += [
+            file
+            for file in layout.checks.iterdir()
+            if layout.realisations / file.name not in known and file.name[0] != "."
+        ]
         found += [file for file in layout.derivations.iterdir() if file.name not in kept]
         found += [
             file for file in layout.manifests.iterdir() if file.name not in left and file.name[0] != "."
@@ -211,8 +216,9 @@ class _Collection:
         """What sessions that ended left half made, trash of collections that were interrupted, and strangers."""
         layout = self._layout
         found: list[Path] = []
+        records = (layout.derivations, layout.realisations, layout.checks)
         by_project = [*layout.roots.iterdir(), *layout.lineages.iterdir()]
-        for folder in (layout.root, layout.derivations, layout.realisations, *by_project):
+        for folder in (layout.root, *records, *by_project):
             found += folder.glob(files.UNFINISHED + "*")
         objects = {path.base for path in object_names(layout)}
         found += [path for path in layout.objects.glob("[!.]*") if path.name not in objects]
@@ -258,7 +264,10 @@ class _Collection:
                 self._fault("move")
         # under the lock: later somebody may have written a file of the same name anew. Logs first, or a kill would
         # leave them behind as those of builds that failed
-        for file in [*doomed.logs, *map(self._layout.realisation, doomed.facts), *doomed.records]:
+        facts = [
+            name(each) for name in (self._layout.check, self._layout.realisation) for each in doomed.facts
+        ]
+        for file in [*doomed.logs, *facts, *doomed.records]:
             files.remove(file)
             self._fault("record")
         return trash + doomed.rubbish

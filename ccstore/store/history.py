@@ -26,9 +26,10 @@ _USUAL = 5  # runs
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a step. Times in seconds, `when` in unix time; `outcome` is built, failed, timeout, …
+    """One run of a step. Times in seconds, `when` (it ended) in unix time; `outcome` is built, failed, timeout, …
 
-    `phases` says what the time went into (ccstore.events.Phase); older runs do not know.
+    `phases` says what the time went into (ccstore.events.Phase), `seen` what the build could see of where it ran
+    (ccstore.ports.BuildResult); older runs do not know.
     """
 
     step: str
@@ -40,6 +41,7 @@ class Run:
     executor: str
     when: float
     phases: Mapping[str, float] = field(default_factory=dict)
+    seen: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@
       manifests/<hash>-<name>     what each file of an object holds (manifest.py)
       drvs/<id>                   canonical bytes of derivations
       realisations/<id>^<output>.json
+      checks/<id>^<output>.json   what rebuilding it under other conditions gave (checks.py)
       roots/<project id>/<TARGET> one line of JSON for each GC root (roots.py)
       lineages/<project id>/<TARGET>  what that was made from, in words (lineages.py)
       logs/<derivation id>.zst    build logs
@@ -84,6 +85,10 @@ class Layout:
         return self.root / "realisations"
 
     @property
+    def checks(self) -> Path:
+        return self.root / "checks"
+
+    @property
     def roots(self) -> Path:
         return self.root / "roots"
 
@@ -139,6 +144,9 @@ class Layout:
     def realisation(self, output: OutputId) -> Path:
         return self.realisations / f"{output}.json"
 
+    def check(self, output: OutputId) -> Path:
+        return self.checks / f"{output}.json"
+
     def log(self, derivation_id: str) -> Path:
         return self.logs / f"{derivation_id}.zst"
 
@@ -149,6 +157,7 @@ class Layout:
             self.manifests,
             self.derivations,
             self.realisations,
+            self.checks,
             self.roots,
             self.lineages,
             self.logs,

@@ -23,8 +23,8 @@ def mend(store: Store, found: list[Damage], fault: Fault = no_fault) -> list[Dam
     Changed modes and times and lost manifests of objects whose content is right are put right in place (every
     byte is hashed again); objects that are whole and not registered are taken in; realisations that are lost are
     forgotten, with those of the same build, so that they are made anew; an index that says something else than the
-    files is made again from them. A derivation that a realisation is of can only be written down by whoever has its
-    recipe. Raises `read-only-store`, `disk-full`.
+    files is made again from them, and a record of checks that cannot be read is removed. A derivation that a
+    realisation is of can only be written down by whoever has its recipe. Raises `read-only-store`, `disk-full`.
     """
     store.require_writable()
     with explained(store.root), store.gc_lock.exclusive():
@@ -60,6 +60,10 @@ def _undone(store: Store, damage: Damage, settled: set[StorePath], fault: Fault)
     if damage.kind == "derivation":
         files.remove(damage.file)
         return all(each.derivation != damage.file.name for each in store.database.facts())
+    if damage.kind == "check":
+        files.remove(damage.file)
+        fault("check")
+        return True
     if damage.kind != "realisation":
         return False
     _forget(store, damage.file)

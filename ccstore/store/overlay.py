@@ -41,7 +41,7 @@ def complete(upper: Path, base: Path, entries: Iterator[Entry]) -> dict[bytes, b
         hidden = None
         kind = kinds.get(path)
         if kind is None:
-            digests = _bring(entry, os.fsencode(base / entry.path), os.fsencode(upper / entry.path))
+            digests = bring(entry, os.fsencode(base / entry.path), os.fsencode(upper / entry.path))
             if digests:
                 known[path] = digests
         elif kind != "folder":
@@ -114,7 +114,7 @@ def _refused(path: bytes, what: str) -> CcError:
     )
 
 
-def _bring(entry: Entry, source: bytes, target: bytes) -> bytes:
+def bring(entry: Entry, source: bytes, target: bytes) -> bytes:
     """Puts one entry of the base at `target`; the digests of a file that was linked, else nothing."""
     if entry.type == "directory":
         os.mkdir(target, 0o700)  # noqa: PTH102

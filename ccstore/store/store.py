@@ -8,6 +8,7 @@ from types import TracebackType
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink
 from ccstore.store import files, reserve
+from ccstore.store.checks import Checks
 from ccstore.store.database import Database, newer_store
 from ccstore.store.failures import EXPLAINED, explained, is_writable, read_only
 from ccstore.store.history import History
@@ -36,6 +37,7 @@ class Store:
         self.gc_lock: GcLock = gc_lock(layout)
         self.objects = Objects(layout, database)
         self.realisations = Realisations(layout, database, self.gc_lock)
+        self.checks = Checks(layout, self.gc_lock)
         self.roots = Roots(layout, self.gc_lock, self.objects)
         self.lineages = Lineages(layout, self.gc_lock)
         self.locks = Locks(layout.locks)

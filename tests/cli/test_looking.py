@@ -30,7 +30,8 @@ def parsed(project: TinyProject, *arguments: str) -> Any:
 def test_list(session_kernel: TinyProject) -> None:
     rows = {each["target"]: each for each in parsed(session_kernel, "list", "--json")}
     assert set(rows) == {"kernel", "kernel^dev", "toolchain"}
-    assert all(set(each) == {"target", "kind", "state", "path"} for each in rows.values())
+    names = {"target", "kind", "state", "path", "reproduced", "differed"}
+    assert all(set(each) == names for each in rows.values())
     assert (rows["kernel"]["kind"], rows["kernel"]["state"]) == ("kernel", "realised")
     assert rows["kernel"]["path"] == str(session_kernel.shell.path("kernel"))
     text = session_kernel.shell.run("list").stdout.splitlines()
@@ -62,7 +63,7 @@ def test_show(session_kernel: TinyProject) -> None:
     assert config["derivation"]["env"] == {"BASE": "tinyconfig", "SOURCE_DATE_EPOCH": "1", "VERSION": "1.0.0"}
     assert set(config["derivation"]["inputs"]) == set(config["inputs"])
     out = config["outputs"]["out"]
-    assert set(out) == {*REALISED, "present"}
+    assert set(out) == {*REALISED, "present", "reproduced", "differed"}
     assert (out["present"], out["path"]) == (True, str(session_kernel.shell.path("kernel.config")))
     assert out["derivation"] == config["id"]
 
