@@ -151,7 +151,8 @@ class _Layer:
             for path, info in entries:
                 if not self._is_marker(path):
                     self._add(path, info)
-        except (tarfile.TarError, RecursionError) as error:  # a header of a header of a header
+        # a header of a header of a header; and what tarfile itself stumbles over, in the middle of a sparse header
+        except (tarfile.TarError, RecursionError, IndexError, ValueError) as error:
             blobs.corrupt(f"{self._label} is no tar archive: {error}")
         except guest_tree.TreeWrong as error:
             raise ImageWrong("archive-refused", f"{self._label} is refused: {error}") from error

@@ -20,7 +20,7 @@ from ccstore.builders import guest_tree
 from ccstore.builders.guest_blobs import Budget
 from ccstore.builders.guest_layers import MAX_LAYERS, Image, ImageWrong, is_layout, read_image
 from tests.builders.images import digest_of, gzipped, image, plain, put_blob, write_layout
-from tests.builders.tars import Written, entry, file, folder, hardlink, symlink, tar
+from tests.builders.tars import Written, entry, file, folder, hardlink, symlink, tar, with_checksum
 
 
 def read(layout: Path, budget: Budget | None = None) -> Image:
@@ -270,6 +270,15 @@ def test_a_header_that_is_too_large_is_not_read(kind: bytes, tmp_path: Path) -> 
 def test_a_header_of_a_header_of_a_header(tmp_path: Path) -> None:
     layer = described(tarfile.GNUTYPE_LONGNAME, 0) * 3000
     assert error(write_layout(tmp_path / "i", [layer])).code in ("image-corrupt", "archive-refused")
+
+
+@pytest.mark.parametrize("rest", [b"", bytes(20), b"1" * 100], ids=len)
+def test_a_sparse_header_that_is_cut_short(rest: bytes, tmp_path: Path) -> None:
+    """More of it is to follow, and does not."""
+    block = bytearray(entry("a", type=tarfile.GNUTYPE_SPARSE)[0].tobuf(tarfile.GNU_FORMAT))
+    block[482] = 1
+    found = error(write_layout(tmp_path / "i", [with_checksum(bytes(block)) + rest]))
+    assert found.code in ("image-corrupt", "archive-refused")
 
 
 @pytest.mark.parametrize(
