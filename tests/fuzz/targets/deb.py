@@ -6,8 +6,11 @@ then packed without compression, by gzip, xz or zstd.
 
 from __future__ import annotations
 
+import lzma
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ccstore.debian import package
@@ -20,6 +23,8 @@ from tests.fuzz.mend import tar_headers
 from tests.fuzz.target import Target
 from tests.fuzz.targets import tar as tar_target
 
+# what a compressor takes is not the reader's
+PACK: dict[str, Callable[[bytes], bytes]] = {**COMPRESSIONS, ".xz": partial(lzma.compress, preset=0)}
 MODES = {b"T": "", b"G": ".gz", b"X": ".xz", b"Z": ".zst"}
 LIMIT = 1 << 20  # bytes unpacked
 REFUSALS = ("archive-refused", "output-invalid")
@@ -27,9 +32,7 @@ REFUSALS = ("archive-refused", "output-invalid")
 
 def run(data: bytes, work: Path) -> bool:
     suffix = MODES.get(data[:1])
-    whole = (
-        data if suffix is None else deb("fuzz", (), compression=suffix, packed=COMPRESSIONS[suffix](data[1:]))
-    )
+    whole = data if suffix is None else deb("fuzz", (), compression=suffix, packed=PACK[suffix](data[1:]))
     inputs = write_debs(work / "debs", {"fuzz": whole})
     package.MAX_UNPACKED = package.MAX_CONTROL = LIMIT  # a bomb is small here
     try:

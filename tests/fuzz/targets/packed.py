@@ -10,6 +10,7 @@ import gzip
 import io
 import lzma
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import zstandard
@@ -24,7 +25,7 @@ METHODS = {b"n": "none", b"z": "zstd", b"x": "xz", b"b": "bzip2", b"g": "gzip"}
 COMPRESS: dict[bytes, Callable[[bytes], bytes]] = {
     b"n": bytes,
     b"z": zstandard.compress,
-    b"x": lzma.compress,
+    b"x": partial(lzma.compress, preset=0),
     b"b": bz2.compress,
     b"g": gzip.compress,
 }
