@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import NoReturn
 import pytest
 
 from ccstore.ports import Tree
+from ccstore.store.files import remove
 from ccstore.store.store import Store
 
 REPOSITORY = Path(__file__).parent.parent
@@ -92,6 +94,15 @@ def tool() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """An empty folder, in memory where that can be: where no disk matters, syncing to one would only take time."""
+    shm = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="ccstore-test-", dir=shm if shm.is_dir() else None))
+    yield folder
+    remove(folder)
 
 
 @dataclass

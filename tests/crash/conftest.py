@@ -1,24 +1,13 @@
-"""Where stores are killed: in memory, for a kill -9 leaves the page cache alone and syncing would only take time."""
+"""The project whose stores are killed, filled up and damaged."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ccstore.store.files import remove
 from tests.crash.tiny import Tiny, make
-
-
-@pytest.fixture
-def memory() -> Iterator[Path]:
-    """An empty folder, on a file system that is in memory where there is one."""
-    shm = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="ccstore-test-", dir=shm if shm.is_dir() else None))
-    yield folder
-    remove(folder)
 
 
 @pytest.fixture
