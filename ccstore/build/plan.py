@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ccstore.build.resolve import Resolved
+from ccstore.cache.sources import Offer
 from ccstore.model.derivation import AnyDerivation, Derivation
 from ccstore.model.graph import Build, Fetch, Graph, Local, Ref, Step
+from ccstore.model.objects import ObjectInfo
 from ccstore.model.storepath import StorePath
 
-Action = Literal["present", "copy", "fetch", "build"]
+Action = Literal["present", "copy", "substitute", "fetch", "build"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,9 @@ def plan(
     resolved: Mapping[str, Resolved],
     present: Callable[[StorePath], bool],
     history: History,
+    offered: Callable[[ObjectInfo], Offer | None],
 ) -> list[Planned]:
-    """The steps to do, inputs first, and the targets that are there already."""
+    """The steps to do, inputs first, and the targets that are there already; `offered` tells what a cache has."""
     planned: dict[str, Planned] = {}
 
     def visit(ref: Ref, *, is_target: bool) -> None:
@@ -68,6 +71,13 @@ def plan(
             return
         before = planned.get(ref.step)
         if before and before.action != "present":
+            return
+        offer = offered(known.object) if known and not isinstance(here.step, Local) else None
+        if known and offer:
+            reason = f"{offer.cache.url} has it"
+            planned[ref.step] = Planned(
+                ref.step, "substitute", reason, known.object.path, size=offer.found.file_size
+            )
             return
         for reference in graph.references(here.step):
             visit(reference, is_target=False)

@@ -2,10 +2,10 @@
 
 Two questions are asked of a step, and each is answered once in a run:
 
-*know*  what did it give? Its derivation follows from what is known of its inputs, and a realisation answers
-        without any object.
-*have*  is its object here? If not (collected, or never made) the step is made, and for that its inputs must be
-        had.
+*know*  what did it give? Its derivation follows from what is known of its inputs, and a realisation, the store's own
+        or a cache's, answers without any object.
+*have*  is its object here? If not (collected, or never made) a cache may have it; else the step is made, and for that
+        its inputs must be had.
 
 Asking `have` of the targets therefore touches only what is needed. Coroutines ask; threads work: builds within
 `jobs`, downloads beside them. The first failure ends the rest.
@@ -18,15 +18,18 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from ccstore.build.resolve import Outputs, known_outputs, local_realisation
+from ccstore.build.resolve import Outputs, local_realisation
 from ccstore.build.runner import Runner
+from ccstore.build.substitute import not_there
 from ccstore.errors import CcError
 from ccstore.model.derivation import Derivation, FixedOutput
 from ccstore.model.graph import Build, Fetch, Graph, Local, Ref, Step
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.realisation import Realisation
+from ccstore.model.storepath import StorePath
 
 DOWNLOADS = 6  # at once; more does not help against one mirror
+QUESTIONS = 8  # to caches, at once
 T = TypeVar("T")
 
 
@@ -41,7 +44,7 @@ def realize(
 
     Raises the first CcError of whatever failed; Ctrl-C ends all builds and raises KeyboardInterrupt.
     """
-    with ThreadPoolExecutor(jobs + DOWNLOADS + 2, thread_name_prefix="realize") as threads:
+    with ThreadPoolExecutor(jobs + DOWNLOADS + QUESTIONS, thread_name_prefix="realize") as threads:
         return asyncio.run(_Realizer(graph, runner, local_content, jobs, threads).run(targets))
 
 
@@ -61,6 +64,7 @@ class _Realizer:
         self._builds = asyncio.Semaphore(jobs)
         self._downloads = asyncio.Semaphore(DOWNLOADS)
         self._tasks: dict[tuple[str, str], asyncio.Task[Outputs]] = {}
+        self._objects: dict[StorePath, asyncio.Task[bool]] = {}
 
     async def run(self, targets: list[Ref]) -> dict[Ref, Realisation]:
         self._graph.closure(*targets)  # a circle would wait for itself
@@ -71,9 +75,10 @@ class _Realizer:
             self._runner.cancel.cancel()
             raise
         finally:
-            for task in self._tasks.values():
+            tasks = [*self._tasks.values(), *self._objects.values()]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _once(
         self, question: str, step: Step, answer: Callable[[Step], Coroutine[None, None, Outputs]]
@@ -88,9 +93,23 @@ class _Realizer:
         outputs = await self._know(step)
         wanted = {ref.output: outputs[ref.output]}
         # in a thread: it may wait for a collection, and Ctrl-C must not wait with it
-        if not await self._thread(lambda: self._here(step, wanted)):
+        here = await self._thread(lambda: self._here(step, wanted))
+        if not here and not await self._substituted(step, outputs[ref.output]):
             outputs = await self._made(step)
         return outputs[ref.output]
+
+    async def _substituted(self, step: Step, wanted: Realisation) -> bool:
+        """Whether a cache gave the object; each is asked for once in a run."""
+        if isinstance(step, Local) or self._runner.knowledge.sources is None:
+            return False
+        path = wanted.object.path
+        if path not in self._objects:
+            self._objects[path] = asyncio.create_task(self._substitute(step, wanted))
+        return await self._objects[path]
+
+    async def _substitute(self, step: Step, wanted: Realisation) -> bool:
+        async with self._downloads:
+            return await self._thread(lambda: self._runner.substitute(step.name, wanted.object))
 
     def _here(self, step: Step, wanted: Outputs) -> bool:
         # what a local file is, is known without a record; `gc` follows records, and a crash can leave one unwritten
@@ -110,7 +129,9 @@ class _Realizer:
             _, local = await self._thread(lambda: self._local(step))
             return {"out": local}
         derivation = step.fixed if isinstance(step, Fetch) else await self._derivation(step)
-        known = known_outputs(derivation, self._runner.store.realisations.get)
+        known = self._runner.knowledge.outputs(derivation)
+        if not known and self._runner.knowledge.sources is not None:
+            known = await self._thread(lambda: self._runner.knowledge.ask(derivation, step.name))
         return known or await self._made(step)
 
     def _local(self, step: Local) -> tuple[FixedOutput, Realisation]:
@@ -129,6 +150,8 @@ class _Realizer:
         if isinstance(step, Local):
             fixed, _ = await self._thread(lambda: self._local(step))
             return await self._thread(lambda: self._runner.copy(step, fixed))
+        if self._runner.only_substitute:
+            raise not_there(step.name, self._runner.knowledge.sources)
         if isinstance(step, Fetch):
             async with self._downloads:
                 return await self._thread(lambda: self._runner.fetch(step))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ccstore.build.elsewhere import Elsewhere
+from ccstore.build.knowledge import Knowledge
 from ccstore.build.resolve import Outputs
 from ccstore.build.runner import Runner
 from ccstore.build.vary import Plan
@@ -84,6 +85,7 @@ class Place:
             sink=_called(self.sink, ready.step.name, label),
             cancel=self.cancel,
             cores=plan.jobs,
+            knowledge=Knowledge(self.store, ()),
             damaged={each.object.path for each in again.outputs.values()} if again else set(),
             builtins={"debian-tree": executor.debian_tree},
         )

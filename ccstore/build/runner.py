@@ -11,14 +11,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ccstore.build.buildlog import BuildLog
 from ccstore.build.failure import build_error
 from ccstore.build.kept import keep
+from ccstore.build.knowledge import Knowledge
 from ccstore.build.request import request_of
-from ccstore.build.resolve import Outputs, known_outputs
+from ccstore.build.resolve import Outputs
 from ccstore.build.stopwatch import Stopwatch
+from ccstore.build.substitute import receive
 from ccstore.debian.unpack import debian_tree
 from ccstore.errors import CcError
 from ccstore.events import Kept, Noted, Sink, ignore, reported
@@ -45,7 +48,8 @@ BUILTINS: Mapping[str, Builtin] = {"debian-tree": debian_tree}
 class Runner:
     """What making a step needs besides the step. `cores` is the make jobs that one build may use.
 
-    Objects in `damaged` count as missing until they were made again, which takes them out of the set.
+    With `only_substitute` what is not here comes from a cache or not at all. Objects in `damaged` count as missing
+    until they were made again, which takes them out of the set.
     """
 
     store: Store
@@ -55,7 +59,9 @@ class Runner:
     sink: Sink
     cancel: Cancel
     cores: int
+    knowledge: Knowledge
     keep_failed: bool = False
+    only_substitute: bool = False
     damaged: set[StorePath] = field(default_factory=set)
     fault: Fault = no_fault
     builtins: Mapping[str, Builtin] = field(default_factory=lambda: BUILTINS)
@@ -117,6 +123,19 @@ class Runner:
                 )
             return self._record(step.name, fixed, {"out": info}, [], "local", Stopwatch(step.name, ignore))
 
+    def substitute(self, name: str, info: ObjectInfo) -> bool:
+        """Gets an object from the first cache that has it, all of it and right; False if none has."""
+        sources = self.knowledge.sources
+        if sources is None or next(sources.offers(info, name), None) is None:
+            return False
+        with self.store.locks.object(info.path, partial(self._waiting, name), self.cancel):
+            self.session.protect(info.path)
+            if info.path not in self.damaged and self.store.objects.has(info.path):
+                return True
+            return receive(
+                sources, info, name, self.store, self.session, self.sink, self.cancel, self.damaged
+            )
+
     def present(self, outputs: Outputs) -> bool:
         """Whether every object is there, and stays there from now on."""
         for each in outputs.values():
@@ -124,16 +143,16 @@ class Runner:
         paths = [each.object.path for each in outputs.values()]
         return not self.damaged.intersection(paths) and all(map(self.store.objects.has, paths))
 
+    def _waiting(self, name: str, holder: str) -> None:
+        self.sink(Noted(f"waits for {holder}, which makes the same", name))
+
     @contextmanager
     def _locked(self, name: str, derivation: AnyDerivation) -> Iterator[Outputs | None]:
-        def waiting(holder: str) -> None:
-            self.sink(Noted(f"waits for {holder}, which makes the same", name))
-
-        with self.store.locks.derivation(derivation.id, waiting, self.cancel):
+        with self.store.locks.derivation(derivation.id, partial(self._waiting, name), self.cancel):
             self.fault("derivation-lock")
             if self.cancel.cancelled:
                 raise CcError("interrupted", f"{name} was not begun")
-            outputs = known_outputs(derivation, self.store.realisations.get)
+            outputs = self.knowledge.outputs(derivation)
             yield outputs if outputs and self.present(outputs) else None
 
     def _build_builtin(

@@ -16,12 +16,15 @@ from pathlib import Path
 from types import TracebackType
 
 from ccstore.build import evaluation
+from ccstore.build.caches import chosen, configured, trusted_keys
 from ccstore.build.estimate import Estimate, Limits, estimate
+from ccstore.build.knowledge import Knowledge, in_waves
 from ccstore.build.lineage import lineage_of
 from ccstore.build.plan import Expected, History, Planned, plan, similar
 from ccstore.build.realize import DOWNLOADS, realize
 from ccstore.build.resolve import Resolved, resolve
 from ccstore.build.runner import Runner
+from ccstore.cache.sources import Source, Sources
 from ccstore.codec.nar import nar_hash
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink, ignore
@@ -43,12 +46,18 @@ from ccstore.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to realise: `jobs` builds at once, `cores` make jobs in each; None: as configured, else as the host has."""
+    """How to realise: `jobs` builds at once, `cores` make jobs in each; None: as configured, else as the host has.
+
+    Caches are asked if `substitute`; `cache` names one that is asked alone. Without `build` nothing else is done.
+    """
 
     jobs: int | None = None
     cores: int | None = None
     keep_failed: bool = False
     executor: str | None = None
+    substitute: bool = True
+    cache: str | None = None
+    build: bool = True
 
 
 @dataclass
@@ -107,12 +116,45 @@ class Workspace:
         digest, size = self._contents[step.path]
         return ObjectInfo(StorePath.of_content(step.object_name, digest), digest, size)
 
-    def resolve(self, targets: list[Ref]) -> dict[str, Resolved]:
-        return resolve(self.graph, targets, self.local_content, self.store.realisations.get)
+    @cached_property
+    def caches(self) -> list[Source]:
+        """The configured caches."""
+        return configured(self.project.config, self.user)
 
-    def plan(self, targets: list[Ref]) -> list[Planned]:
+    def sources(self, options: Options, sink: Sink, cancel: Cancel) -> Sources | None:
+        """The caches that are asked; to be closed."""
+        found = chosen(self.caches, options.cache) if options.substitute else []
+        return Sources(found, sink, cancel) if found else None
+
+    @cached_property
+    def knowledge(self) -> Knowledge:
+        """What the store itself knows, as far as this project believes it."""
+        return Knowledge(self.store, trusted_keys(self.caches))
+
+    def resolve(self, targets: list[Ref]) -> dict[str, Resolved]:
+        return resolve(self.graph, targets, self.local_content, self.knowledge.local)
+
+    def plan(self, targets: list[Ref], options: Options | None = None, sink: Sink = ignore) -> list[Planned]:
+        """What would be done. Follows realisations through caches, and fetches no object."""
         history = History(self.expected, self._last_derivation)
-        return plan(self.graph, targets, self.resolve(targets), self.store.objects.has, history)
+        with contextlib.ExitStack() as stack:
+            sources = self.sources(options or Options(), sink, Cancel())
+            if sources:
+                stack.enter_context(sources)
+            known = self._resolve_with(sources, targets) if sources else self.resolve(targets)
+            return in_waves(
+                lambda offered: plan(self.graph, targets, known, self.store.objects.has, history, offered),
+                sources.available if sources else dict.fromkeys,
+            )
+
+    def _resolve_with(self, sources: Sources, targets: list[Ref]) -> dict[str, Resolved]:
+        local = self.knowledge.local
+        return in_waves(
+            lambda asked: resolve(
+                self.graph, targets, self.local_content, lambda output: local(output) or asked(output)
+            ),
+            sources.realisations,
+        )
 
     def estimate(self, planned: list[Planned], options: Options) -> Estimate:
         """How long the steps of a plan will take."""
@@ -188,20 +230,28 @@ class Workspace:
     ) -> Mapping[Ref, Realisation]:
         """Makes outputs exist and names some as `roots`; objects in `damaged` are made again, and leave the set."""
         self.store.watch(sink)
-        with self.store.session() as session:
+        cancel = cancel or Cancel()
+        with self.store.session() as session, contextlib.ExitStack() as stack:
+            sources = self.sources(options, sink, cancel)
+            if sources:
+                stack.enter_context(sources)
+            knowledge = Knowledge(self.store, trusted_keys(self.caches), sources)
             runner = Runner(
                 store=self.store,
                 session=session,
                 executor=self.executor(options.executor, sink),
                 mirrors=self.mirrors,
                 sink=sink,
-                cancel=cancel or Cancel(),
+                cancel=cancel,
                 cores=self.cores(options),
+                knowledge=knowledge,
                 keep_failed=options.keep_failed,
+                only_substitute=not options.build,
                 damaged=damaged if damaged is not None else set(),
                 fault=fault,
             )
             found = realize(self.graph, refs, runner, self.local_content, self._jobs(options))
+            knowledge.keep()
             for name, ref in (roots or {}).items():
                 self.store.roots.add(name, found[ref].object.path, found[ref].id, fault)
         return found

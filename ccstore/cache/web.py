@@ -34,7 +34,7 @@ from ccstore.transfer.attempt import (
     redacted,
 )
 from ccstore.transfer.download import Download, persist
-from ccstore.transfer.partial import Partial, disk_errors
+from ccstore.transfer.partial import Partial, disk_errors, forget
 from ccstore.transfer.patience import Patience, check
 
 if TYPE_CHECKING:
@@ -151,9 +151,9 @@ class WebCache:
                 yield opened
         except CcError as error:
             if error.code not in _KEPT:
-                partial.unlink()
+                forget(partial)
             raise
-        partial.unlink()
+        forget(partial)
 
     def _arrive(self, file: RemoteFile, partial: Path, report: Callable[[int, int | None], None]) -> None:
         """Brings the whole file to `partial`."""

@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import importlib
 
 import click
 
-from ccstore.cli.context import json_option, print_json
-from ccstore.codec.keyfile import write_pair
-from ccstore.codec.signing import SecretKey
-from ccstore.errors import CcError
+# in the order of the help text; each is a command of the module cache_<name>
+VERBS = ("keygen", "push", "pull", "info")
 
 
-@click.group("cache")
+class Verbs(click.Group):
+    """Imports a verb's module when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command = importlib.import_module(f"ccstore.cli.cache_{cmd_name}").command
+        return command if isinstance(command, click.Command) else None
+
+
+@click.group("cache", cls=Verbs)
 def command() -> None:
     """Share builds through a binary cache in Nix's format."""
-
-
-@command.command("keygen")
-@click.argument("name")
-@click.argument("file", type=click.Path(path_type=Path))
-@json_option
-def keygen(name: str, file: Path, as_json: bool) -> None:
-    """Make a pair of Ed25519 keys called NAME: the secret one in FILE, the public one in FILE.pub, and print that.
-
-    NAME is by habit the cache's host and a number. The secret key signs what is pushed: keep it from others. The
-    public one goes into the configuration of whoever shall trust it (`caches:`, and `trusted-public-keys` of Nix).
-
-    \b
-    ccstore cache keygen cache.example.org-1 ~/.config/ccstore/cache.key
-    """
-    try:
-        key = SecretKey.generate(name)
-    except ValueError as error:
-        raise CcError("name-invalid", str(error), hint="for example cache.example.org-1") from error
-    public_file = write_pair(key, file)
-    if as_json:
-        print_json(
-            {"name": name, "public": str(key.public), "file": str(file), "publicFile": str(public_file)}
-        )
-    else:
-        click.echo(str(key.public))

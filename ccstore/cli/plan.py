@@ -7,6 +7,7 @@ import click
 from ccstore.build.estimate import Estimate
 from ccstore.build.plan import Planned
 from ccstore.build.workspace import Options, Workspace
+from ccstore.cli.console import progress
 from ccstore.cli.context import (
     duration,
     json_option,
@@ -22,10 +23,13 @@ from ccstore.cli.main import present
 @click.command("plan")
 @targets_argument
 @click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", help="Reckon with N builds at once.")
+@click.option("--no-substitute", is_flag=True, help="Ask no binary cache.")
 @json_option
 @store_option
-def command(targets: tuple[str, ...], jobs: int | None, as_json: bool, store: str | None) -> None:
-    """Show what would be fetched and built for TARGET, why each is not already here, and how long it takes.
+def command(
+    targets: tuple[str, ...], jobs: int | None, no_substitute: bool, as_json: bool, store: str | None
+) -> None:
+    """Show what would be fetched, substituted and built for TARGET, why each is not here, and how long it takes.
 
     Times are the medians of the last five runs, of the step itself or of another with the same builder.
 
@@ -34,11 +38,12 @@ def command(targets: tuple[str, ...], jobs: int | None, as_json: bool, store: st
     ccstore plan kernel --json | jq '.[] | select(.action == "build")'
     """
     with open_workspace(store) as work:
-        print_plan(work, list(targets), Options(jobs=jobs), as_json=as_json)
+        print_plan(work, list(targets), Options(jobs=jobs, substitute=not no_substitute), as_json=as_json)
 
 
 def print_plan(work: Workspace, targets: list[str], options: Options, *, as_json: bool) -> None:
-    planned = work.plan(work.find(targets))
+    with progress() as sink:
+        planned = work.plan(work.find(targets), options, sink)
     estimate = work.estimate(planned, options)
     if as_json:
         print_json([_value(work, each, estimate) for each in planned])
@@ -62,7 +67,7 @@ def _line(work: Workspace, each: Planned) -> str:
 
 def _summary(planned: list[Planned], estimate: Estimate) -> None:
     """The totals, on stderr: they are for people."""
-    downloads = sum(each.size or 0 for each in planned if each.action == "fetch")
+    downloads = sum(each.size or 0 for each in planned if each.action in ("fetch", "substitute"))
     builds = [each for each in planned if each.action == "build"]
     parts = []
     if downloads:

@@ -67,7 +67,7 @@ def command(
     began = time.monotonic()
     with open_workspace(store) as work:
         keep = keep_failed or shell_on_failure
-        options = Options(jobs=jobs, cores=cores, keep_failed=keep, executor=executor)
+        options = Options(jobs, cores, keep, executor, substitute=not no_substitute)
         if dry_run:
             print_plan(work, list(targets), options, as_json=as_json)
             return

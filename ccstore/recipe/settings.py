@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from ccstore.codec.signing import PublicKey
 from ccstore.recipe.values import NAME, Count, Model, Urls
 
+_CACHE_URL = r"https?://[^\s?#/][^\s?#]*|file:///[^\s?#]+"
 _PROJECT_ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -34,6 +36,38 @@ def _project_id(value: str) -> str:
     return value
 
 
+def _cache_url(value: str) -> str:
+    if not re.fullmatch(_CACHE_URL, value):
+        raise ValueError(f"should be an http, https or file URL of a folder, not {value!r}")
+    return value.rstrip("/")
+
+
+def _public_key(value: str) -> str:
+    try:
+        PublicKey.parse(value)
+    except ValueError as error:
+        raise ValueError(f"should be a public key, <name>:<44 characters>: {error}") from error
+    return value
+
+
+class CacheConfig(Model):
+    """A binary cache that builds may come from."""
+
+    url: Annotated[str, AfterValidator(_cache_url)] = Field(
+        description="Where it is: an http, https or file URL.", examples=["https://cache.example.org"]
+    )
+    keys: list[Annotated[str, AfterValidator(_public_key)]] = Field(
+        default=[],
+        description="The public keys that are trusted there, as `ccstore cache keygen` prints them.",
+        examples=[["cache.example.org-1:D+o533jqqLIqrS20F7hp0eUtPkuyxSqnUWAdsaWMdeQ="]],
+    )
+    priority: Count | None = Field(
+        default=None,
+        description="The lowest is asked first; what the cache says of itself, else 50, if not given.",
+        examples=[10],
+    )
+
+
 class Settings(Model):
     """What a project and a person can both configure; the project's word counts first."""
 
@@ -43,6 +77,9 @@ class Settings(Model):
         default={},
         description="What `mirror://NAME/…` stands for: a URL or several, tried in order.",
         examples=[{"debian": "https://mirror.example.org/debian"}],
+    )
+    caches: list[CacheConfig] = Field(
+        default=[], description="Binary caches; those of the project and of the user are all asked."
     )
     executor: Literal["sandbox", "docker", "remote"] | None = Field(
         default=None, description="What runs builds: `sandbox` (default), `docker` or `remote`."
@@ -63,6 +100,12 @@ class ProjectConfig(Settings):
 
 class UserConfig(Settings):
     """`$XDG_CONFIG_HOME/ccstore/config.yml`."""
+
+    signing_key: str | None = Field(
+        default=None,
+        description="The file with the secret key that signs what is pushed.",
+        examples=["~/cache.key"],
+    )
 
 
 def project_id(folder: str) -> str:

@@ -15,11 +15,12 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ccstore.errors import CcError
+from ccstore.model.storepath import StorePath
 from ccstore.ports import Cancel
 from ccstore.store import files
 from ccstore.store.failures import explained
@@ -194,14 +195,25 @@ class Locks:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    @contextmanager
-    def derivation(self, derivation_id: str, on_wait: OnWait, cancel: Cancel | None = None) -> Iterator[None]:
+    def derivation(
+        self, derivation_id: str, on_wait: OnWait, cancel: Cancel | None = None
+    ) -> AbstractContextManager[None]:
         """Held by whoever builds or fetches `derivation_id`; others wait, then find the result.
 
         `on_wait` is told once who holds it. Raises CcError `interrupted` when `cancel` is set meanwhile, and
         `read-only-store` or `disk-full`.
         """
-        path = self._folder / derivation_id
+        return self._named(derivation_id, on_wait, cancel)
+
+    def object(
+        self, path: StorePath, on_wait: OnWait, cancel: Cancel | None = None
+    ) -> AbstractContextManager[None]:
+        """Held by whoever gets an object from a cache; as `derivation`. Registration has a lock of its own."""
+        return self._named(f"substitute-{path.base}", on_wait, cancel)
+
+    @contextmanager
+    def _named(self, name: str, on_wait: OnWait, cancel: Cancel | None) -> Iterator[None]:
+        path = self._folder / name
         with ExitStack() as stack:
             with explained(self._folder.parent):
                 told = lambda: on_wait(str(holder(path) or ANYBODY))  # noqa: E731

@@ -33,7 +33,7 @@ class Partial:
 
     def __init__(self, path: Path, cancel: Cancel) -> None:
         self.path = path
-        self._origin = path.with_name(path.name + ".origin")
+        self._origin = _origin(path)
         self.size = 0
         self._hash = hashlib.sha256()
         with disk_errors(path):
@@ -110,6 +110,16 @@ class Partial:
             return None
         found = value.get(key) if isinstance(value, dict) else None
         return found if isinstance(found, str) else None
+
+
+def forget(path: Path) -> None:
+    """Removes what has arrived at `path`, which nobody uses now."""
+    path.unlink(missing_ok=True)
+    _origin(path).unlink(missing_ok=True)
+
+
+def _origin(path: Path) -> Path:
+    return path.with_name(path.name + ".origin")
 
 
 @contextmanager
