@@ -71,6 +71,8 @@ EXIT_STATUS: dict[str, int] = {
     "image-missing": 6,
     "auth-needed": 6,
     "no-docker": 6,
+    "remote-failed": 6,
+    "remote-unfit": 6,
     "push-refused": 6,
     "output-refused": 6,
     "fetch-stalled": 6,

@@ -12,13 +12,13 @@ from dataclasses import replace
 
 from ccstore.build.gitlock import PinMove, lock_git
 from ccstore.build.own import own_workspace
-from ccstore.build.workspace import Options
+from ccstore.build.workspace import Options, Workspace
 from ccstore.debian.lock import compute_lock
 from ccstore.debian.lockfile import LockDiff, LockedPackage, Request, diff, write_lock
 from ccstore.errors import CcError
 from ccstore.events import Finished, Logged, Sink, Started
 from ccstore.model.graph import Ref
-from ccstore.ports import Cancel
+from ccstore.ports import Cancel, Executor
 from ccstore.recipe.kinds import DebianRecipe, GitRecipe, Spec
 from ccstore.recipe.lock import read_lock
 from ccstore.recipe.project import Project, Recipe
@@ -62,7 +62,7 @@ def _lock_packages(
         new = compute_lock(
             Request(spec.suite, tuple(sorted(spec.packages))),
             apt=store.objects.tree(apt.object.path),
-            executor=configured.executor(sink=sink),
+            executor=_with_network(configured, sink),
             mirrors=configured.mirrors.bases("debian"),
             workspace=workspace,
             log=lambda data: sink(Logged(target, data.decode(errors="replace").rstrip())),
@@ -79,6 +79,12 @@ def _lock_packages(
         ) from error
     sink(Finished(target, "fetch", time.monotonic() - began))
     return changed
+
+
+def _with_network(work: Workspace, sink: Sink) -> Executor:
+    """What runs apt: as configured, but never a cluster, as it needs a network."""
+    wanted = work.project.config.executor or work.user.executor
+    return work.executor("sandbox" if wanted == "remote" else wanted, sink)
 
 
 def _recipe(project: Project, name: str) -> Recipe:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -26,9 +26,11 @@ from ccstore.build.resolve import Resolved, resolve
 from ccstore.build.runner import Runner
 from ccstore.cache.sources import Source, Sources
 from ccstore.codec.nar import nar_hash
+from ccstore.codec.reclient import Remote
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink, ignore
 from ccstore.executor.docker import Docker
+from ccstore.executor.remote import RemoteExecutor
 from ccstore.executor.sandbox import Sandbox
 from ccstore.fetch.mirrors import Mirrors
 from ccstore.model.derivation import AnyDerivation
@@ -41,6 +43,7 @@ from ccstore.model.storepath import StorePath
 from ccstore.ports import Cancel, Executor, Fault, no_fault
 from ccstore.recipe.lower import lower
 from ccstore.recipe.project import Project, UserConfig, load_project, load_user_config
+from ccstore.recipe.settings import RemoteSettings
 from ccstore.store.store import Store
 
 
@@ -58,6 +61,7 @@ class Options:
     substitute: bool = True
     cache: str | None = None
     build: bool = True
+    remote: str | None = None
 
 
 @dataclass
@@ -239,7 +243,7 @@ class Workspace:
             runner = Runner(
                 store=self.store,
                 session=session,
-                executor=self.executor(options.executor, sink),
+                executor=self.executor(options.executor, sink, options.remote),
                 mirrors=self.mirrors,
                 sink=sink,
                 cancel=cancel,
@@ -256,17 +260,22 @@ class Workspace:
                 self.store.roots.add(name, found[ref].object.path, found[ref].id, fault)
         return found
 
-    def executor(self, name: str | None = None, sink: Sink = ignore) -> Executor:
-        """What runs builds: as `name` says, else as configured, else the sandbox."""
+    def remote(self, url: str | None = None) -> Remote:
+        """The service for remote execution: as configured, but at `url` if that is given. Raises `usage`."""
+        settings = self.project.config.remote or self.user.remote
+        if settings is None and url is None:
+            hint = "--remote URL, or `remote: {url: …}` in recipes/ccstore.yml or in your own config.yml"
+            raise CcError("usage", "no service for remote execution is configured", hint=hint)
+        found = remote_of(settings) if settings else Remote("")
+        return replace(found, url=url) if url else found
+
+    def executor(self, name: str | None = None, sink: Sink = ignore, remote: str | None = None) -> Executor:
+        """What runs builds: as `name` says, else as configured, else the sandbox; `remote` is a service's URL."""
         wanted = name or self.project.config.executor or self.user.executor or "sandbox"
         if wanted == "docker":
             return Docker(self.store.layout.docker, os.environ, sink)
-        if wanted != "sandbox":
-            raise CcError(
-                "usage",
-                f"this version has no executor {wanted!r}",
-                hint="use --executor sandbox (the default) or docker",
-            )
+        if wanted == "remote":
+            return RemoteExecutor(self.remote(remote))
         return Sandbox()
 
     def root_name(self, target: str) -> str:
@@ -302,6 +311,16 @@ class Workspace:
     def _last_derivation(self, step: str) -> AnyDerivation | None:
         last = self.store.history.last(step)
         return self.store.realisations.derivation(last.derivation) if last else None
+
+
+def remote_of(settings: RemoteSettings) -> Remote:
+    """The service that a configuration names; `~` in files is the user's home."""
+    files = {
+        name: Path(value).expanduser()
+        for name in ("token", "ca", "cert", "key")
+        if (value := getattr(settings, name))
+    }
+    return Remote(settings.url, settings.instance, settings.headers, **files)
 
 
 def _files_of(path: Path) -> Iterator[str]:

@@ -14,12 +14,16 @@ from pathlib import Path
 import click
 
 from ccstore.build.locate import find_project
+from ccstore.build.workspace import remote_of
 from ccstore.cli.context import json_option, print_json, size, store_option, store_path
 from ccstore.codec.engine import engine
+from ccstore.codec.reclient import Client
 from ccstore.errors import CcError
 from ccstore.executor.probe import findings
+from ccstore.executor.remote_cas import Storage
 from ccstore.fetch.mirrors import Mirrors
 from ccstore.recipe.project import ProjectConfig, UserConfig, load_project, load_user_config
+from ccstore.recipe.settings import RemoteSettings
 from ccstore.store.store import Store
 
 ENOUGH = 12 * 10**9  # bytes: the toolchain, two kernel trees and a build folder
@@ -58,6 +62,7 @@ def command(as_json: bool, store: str | None) -> None:
         *_store(root),
         *_sandbox(root, required=executor == "sandbox"),
         *_docker(required=executor == "docker"),
+        *_remote(project.remote or user.remote, required=executor == "remote"),
         *_mirrors(project, user),
         *_tools(),
     ]
@@ -119,6 +124,20 @@ def _docker(*, required: bool) -> Iterator[Check]:
         yield Check("docker", f"{error.message}: needed for `--executor docker`", error.hint or "", required)
         return
     yield Check("docker", f"{version['Version']} ({version['Os']}/{version['Arch']})")
+
+
+def _remote(settings: RemoteSettings | None, *, required: bool) -> Iterator[Check]:
+    if settings is None:
+        if required:
+            yield Check("remote", "no service is configured", "`remote: {url: …}` in recipes/ccstore.yml")
+        return
+    try:
+        with Client(remote_of(settings)) as client:
+            Storage(client)
+    except CcError as error:
+        yield Check("remote", error.message, error.hint or "", required)
+        return
+    yield Check("remote", settings.url)
 
 
 def _project() -> ProjectConfig:

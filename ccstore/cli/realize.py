@@ -31,6 +31,7 @@ from ccstore.ports import Cancel
     "--shell-on-failure", is_flag=True, help="Enter the sandbox of a build that fails, as it is then."
 )
 @click.option("--executor", type=click.Choice(["sandbox", "docker", "remote"]), help="Where builds run.")
+@click.option("--remote", metavar="URL", help="The service that --executor remote builds on.")
 @click.option("--verbose", "-v", is_flag=True, help="Print the builds' output as it comes.")
 @click.option(
     "--trace",
@@ -49,6 +50,7 @@ def command(
     keep_failed: bool,
     shell_on_failure: bool,
     executor: str | None,
+    remote: str | None,
     verbose: bool,
     trace: Path | None,
     as_json: bool,
@@ -67,7 +69,7 @@ def command(
     began = time.monotonic()
     with open_workspace(store) as work:
         keep = keep_failed or shell_on_failure
-        options = Options(jobs, cores, keep, executor, substitute=not no_substitute)
+        options = Options(jobs, cores, keep, executor, remote=remote, substitute=not no_substitute)
         if dry_run:
             print_plan(work, list(targets), options, as_json=as_json)
             return

@@ -18,7 +18,8 @@ from ccstore.ports import BuildRequest, Conditions
 SHELL = "/bin/sh"
 USUAL = Conditions()
 OWNER = USUAL.uid  # of all that a build sees, user and group
-# limits as in `enter`; `env -i` also drops what the shell itself exports
+# limits as in `enter`; `env -i` also drops what the shell itself exports; an engine may have signals ignored, which a
+# shell cannot undo, but coreutils' env can
 SCRIPT = """\
 exec </dev/null
 umask 022
@@ -27,6 +28,7 @@ ulimit -n 4096
 ulimit -S -s 8192
 cd "$1" || exit 125
 shift
+if env --default-signal true; then set -- --default-signal "$@"; fi
 env -i "$@" 2>&1
 status=$?
 times >&2

@@ -68,6 +68,27 @@ class CacheConfig(Model):
     )
 
 
+class RemoteSettings(Model):
+    """A service that speaks the Remote Execution API."""
+
+    url: str = Field(
+        description="Where it is: grpc://HOST:PORT, grpcs://HOST:PORT (TLS) or unix:/PATH.",
+        examples=["grpcs://cluster.example.org:443"],
+    )
+    instance: str = Field(default="", description="The service's instance name.")
+    headers: dict[str, str] = Field(default={}, description="Headers of every call.")
+    token: str | None = Field(
+        default=None, description="A file with a token, sent as `authorization: Bearer …`."
+    )
+    ca: str | None = Field(
+        default=None, description="Certificates to trust, a PEM file; the system's by default."
+    )
+    cert: str | None = Field(
+        default=None, description="Our certificate, a PEM file, where the service asks for one."
+    )
+    key: str | None = Field(default=None, description="The key of `cert`, a PEM file.")
+
+
 class Settings(Model):
     """What a project and a person can both configure; the project's word counts first."""
 
@@ -83,6 +104,9 @@ class Settings(Model):
     )
     executor: Literal["sandbox", "docker", "remote"] | None = Field(
         default=None, description="What runs builds: `sandbox` (default), `docker` or `remote`."
+    )
+    remote: RemoteSettings | None = Field(
+        default=None, description="The service that `executor: remote` builds on."
     )
     jobs: Count | None = Field(default=None, description="How many builds run at once.", examples=[2])
     cores: Count | None = Field(default=None, description="How many processors one build uses.", examples=[8])

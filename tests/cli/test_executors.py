@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +23,46 @@ from tests.cli.conftest import (
     processes_with,
     wait_until,
 )
+from tests.clusters import casd as casd
 from tests.conftest import Shell, TinyProject, clone_store, tiny_project
 from tests.images import docker_host as docker_host
 
-EXECUTORS = ("docker",)
+EXECUTORS = ("docker", "remote")
 STEPS = ("kernel.tree", "kernel.patched", "kernel.config", "kernel", "kernel^dev")
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """An executor, and what a project needs to build with it."""
+
+    executor: str
+    environment: dict[str, str] = field(default_factory=dict)
+    configuration: str = ""
+
+
+def in_daemon(host: str) -> Elsewhere:
+    return Elsewhere("docker", {"DOCKER_HOST": host})
+
+
 @pytest.fixture(params=EXECUTORS)
-def elsewhere(request: pytest.FixtureRequest) -> dict[str, str]:
-    """The environment in which builds run in the executor in question."""
-    return {"CCSTORE_EXECUTOR": request.param, "DOCKER_HOST": request.getfixturevalue("docker_host")}
+def elsewhere(request: pytest.FixtureRequest) -> Elsewhere:
+    if request.param == "docker":
+        return in_daemon(request.getfixturevalue("docker_host"))
+    url = request.getfixturevalue("casd")
+    return Elsewhere("remote", configuration=f"remote: {{url: {json.dumps(url)}}}\n")
 
 
-def configured(shell: Shell, elsewhere: dict[str, str]) -> Shell:
+def configured(shell: Shell, elsewhere: Elsewhere) -> Shell:
     """The shell of a project whose configuration says where builds run."""
     config = shell.project / "recipes/ccstore.yml"
-    config.write_text(f"{config.read_text()}executor: {elsewhere['CCSTORE_EXECUTOR']}\n")
-    shell.environment |= elsewhere
+    before = config.read_text().partition("executor:")[0]
+    config.write_text(f"{before}executor: {elsewhere.executor}\n{elsewhere.configuration}")
+    shell.environment |= elsewhere.environment
     return shell
 
 
 def test_the_tiny_kernel_has_the_same_store_paths(
-    session_kernel: TinyProject, session_store: Path, tmp_path: Path, elsewhere: dict[str, str]
+    session_kernel: TinyProject, session_store: Path, tmp_path: Path, elsewhere: Elsewhere
 ) -> None:
     store = clone_store(session_store, tmp_path / "store")
     project = tiny_project(tmp_path / "project", store)
@@ -54,12 +72,12 @@ def test_the_tiny_kernel_has_the_same_store_paths(
     found = {each["target"]: each for each in json.loads(done.stdout)}
     wanted = {step: session_kernel.shell.path(step).name for step in STEPS}
     assert {step: Path(each["path"]).name for step, each in found.items()} == wanted
-    assert {each["executor"] for each in found.values()} == {elsewhere["CCSTORE_EXECUTOR"]}
+    assert {each["executor"] for each in found.values()} == {elsewhere.executor}
     assert_whole(shell)
 
 
 def test_a_failure_is_explained_as_in_the_sandbox(
-    session_store: Path, tmp_path: Path, elsewhere: dict[str, str]
+    session_store: Path, tmp_path: Path, elsewhere: Elsewhere
 ) -> None:
     """By the builder's own report, for a patch; by the log, for a source file."""
     project = tiny_project(tmp_path / "project", clone_store(session_store, tmp_path / "store"))
@@ -85,13 +103,16 @@ FAILURES = {
 }
 
 
-def test_the_same_errors(small: Project, elsewhere: dict[str, str]) -> None:
-    for wanted, script in FAILURES.items():
+def test_the_same_errors(small: Project, elsewhere: Elsewhere) -> None:
+    failures = dict(FAILURES)
+    if elsewhere.executor == "remote":
+        del failures["output-invalid"]  # a worker brings back files, folders and links alone
+    for wanted, script in failures.items():
         small.script(wanted, *script, timeout="2s" if wanted == "build-timeout" else "1m")
-    in_sandbox = {each: failure(small, each) for each in FAILURES}
+    in_sandbox = {each: failure(small, each) for each in failures}
     configured(small.shell, elsewhere)
-    assert {each: failure(small, each) for each in FAILURES} == in_sandbox
-    assert {each: error[1] for each, error in in_sandbox.items()} == {each: each for each in FAILURES}
+    assert {each: failure(small, each) for each in failures} == in_sandbox
+    assert {each: error[1] for each, error in in_sandbox.items()} == {each: each for each in failures}
     assert leftovers(small.shell.store) == []
 
 
@@ -101,7 +122,7 @@ def failure(project: Project, target: str) -> tuple[int, str, str]:
     return found.returncode, code(found.stderr), found.stderr.splitlines()[-1]
 
 
-def test_the_option_goes_before_the_configuration(small: Project, elsewhere: dict[str, str]) -> None:
+def test_the_option_goes_before_the_configuration(small: Project, elsewhere: Elsewhere) -> None:
     small.script("one", "echo 1 >$out")
     shell = configured(small.shell, elsewhere)
     said = shell.run("realize", "one", "--json", "--executor", "sandbox")
@@ -123,7 +144,7 @@ def remains(daemon: Any) -> tuple[list[str], list[str]]:
 
 @pytest.fixture
 def in_docker(small: Project, docker_host: str) -> Project:
-    configured(small.shell, {"CCSTORE_EXECUTOR": "docker", "DOCKER_HOST": docker_host})
+    configured(small.shell, in_daemon(docker_host))
     return small
 
 
@@ -179,10 +200,23 @@ def test_without_a_daemon(small: Project, tmp_path: Path) -> None:
     )
     said = small.shell.run("doctor").stdout
     assert "\nwithout docker: no Docker daemon answers at" in said
-    configured(small.shell, nowhere | {"CCSTORE_EXECUTOR": "docker"})
+    configured(small.shell, in_daemon(nowhere["DOCKER_HOST"]))
     said = small.shell.run("doctor", status=6).stdout
     assert "\ncannot  docker: no Docker daemon answers at" in said
     assert "Docker" not in small.shell.run("gc").stderr  # nothing was ever put there
+
+
+def test_remote_execution_wants_a_service(small: Project, casd: str) -> None:
+    small.script("one", "echo 1 >$out")
+    found = small.shell.run("realize", "one", "--executor", "remote", status=2)
+    assert code(found.stderr) == "usage"
+    assert "--remote URL" in found.stderr
+    done = small.shell.run("realize", "one", "--executor", "remote", "--remote", casd, "--json")
+    assert json.loads(done.stdout)[0]["executor"] == "remote"
+    configured(small.shell, Elsewhere("remote"))
+    assert "\ncannot  remote: no service is configured" in small.shell.run("doctor", status=6).stdout
+    configured(small.shell, Elsewhere("remote", configuration=f"remote: {{url: {json.dumps(casd)}}}\n"))
+    assert f"\nok      remote: {casd}" in small.shell.run("doctor").stdout
 
 
 def test_doctor_finds_a_daemon(small: Project, docker_host: str) -> None:

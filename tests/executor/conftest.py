@@ -25,13 +25,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pytest
 
 from ccstore.codec.nar import nar_hash
+from ccstore.codec.reclient import Remote
 from ccstore.executor.docker import Docker
+from ccstore.executor.remote import RemoteExecutor
 from ccstore.executor.sandbox import Sandbox
 from ccstore.model.hashes import Sha256
 from ccstore.model.objects import Entry, Manifest
 from ccstore.ports import BuildRequest, BuildResult, Cancel, Executor, Tree
 from ccstore.store.files import remove
 from ccstore.store.overlay import complete
+from tests.clusters import casd as casd
 from tests.images import docker_host as docker_host
 
 if TYPE_CHECKING:
@@ -190,7 +193,8 @@ class Builds:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "setting" in metafunc.fixturenames:
-        executors = getattr(metafunc.module, "EXECUTORS", ("sandbox",))
+        marked = metafunc.definition.get_closest_marker("executors")
+        executors = marked.args if marked else getattr(metafunc.module, "EXECUTORS", ("sandbox",))
         settings = [f"{each}-caller" for each in executors]
         if os.geteuid() == 0 and "sandbox" in executors:
             settings.insert(1, "sandbox-ordinary")
@@ -207,6 +211,8 @@ def executor(setting: str, tmp_path: Path, request: pytest.FixtureRequest) -> Ex
     if setting.startswith("docker"):
         host = request.getfixturevalue("docker_host")
         return Docker(tmp_path / "docker", {**os.environ, "DOCKER_HOST": host})
+    if setting.startswith("remote"):
+        return RemoteExecutor(Remote(request.getfixturevalue("casd")))
     return Sandbox()
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ccstore.executor import docker_sandbox, docker_sweep
 from ccstore.executor.docker import Docker
 from ccstore.executor.lease import owner
 from ccstore.ports import Cancel
+from tests.lines import Line
 
 from .conftest import Builds, PlainTree, alive, marker, unheard, wait_until
 
@@ -146,39 +147,6 @@ def test_no_daemon(builds: Builds, tmp_path: Path) -> None:
     assert list(request.scratch.iterdir()) == list(request.staging.iterdir()) == []
 
 
-class Line:
-    """A TCP port of loopback behind which the socket at `path` is, as a daemon elsewhere would be."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = []
-        self.address = f"tcp://127.0.0.1:{self._server.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):  # it is cut
-            while True:
-                outside, _ = self._server.accept()
-                inside = socket.socket(socket.AF_UNIX)
-                inside.connect(self._path)
-                self._open += [outside, inside]
-                for ends in ((outside, inside), (inside, outside)):
-                    threading.Thread(target=self._copy, args=ends, daemon=True).start()
-
-    def _copy(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(1 << 16):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-
-    def cut(self) -> None:
-        for each in (self._server, *self._open):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-
-
 @pytest.fixture
 def line(docker_host: str) -> Iterator[Line]:
     made = Line(docker_host.removeprefix("unix://"))
@@ -187,7 +155,7 @@ def line(docker_host: str) -> Iterator[Line]:
 
 
 def test_a_daemon_at_the_end_of_a_line(builds: Builds, line: Line, tmp_path: Path) -> None:
-    builds.executor = Docker(tmp_path / "state", {"DOCKER_HOST": line.address})
+    builds.executor = Docker(tmp_path / "state", {"DOCKER_HOST": f"tcp://{line.place}"})
     done = builds.run(
         "cat /in/source/a/b; echo changed > $out/a/new",
         inputs={"source": builds.tree("source", {"a/b": "text\n"})},
@@ -201,7 +169,7 @@ def test_a_daemon_at_the_end_of_a_line(builds: Builds, line: Line, tmp_path: Pat
 def test_a_line_that_is_cut(builds: Builds, line: Line, daemon: Any, docker_host: str) -> None:
     mark, state = marker(), builds.place / "docker"
     before = there(daemon)
-    builds.executor = Docker(state, {"DOCKER_HOST": line.address})
+    builds.executor = Docker(state, {"DOCKER_HOST": f"tcp://{line.place}"})
     request = builds.request(f"echo begun; sleep {mark}")
     with pytest.raises(CcError) as caught:
         builds.executor.build(request, lambda _: line.cut(), Cancel())
