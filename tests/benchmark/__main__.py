@@ -12,6 +12,8 @@ boot    guest time to user space (no rival)
 agent   QEMU's start to READY of `clear-containers-minimal`; a bare init in its place; `clear-containers`
 formats guest time to user space of a root with 260 MB of data, in each disk format; the same guest without them
 run     `ccstore run` of a guest that powers off at once; the same QEMU command by hand
+push    `ccstore cache push` of the kernel tree and of the kernel into a folder; `nix copy --to file://`
+pull    `ccstore cache pull` of both into an empty store; `nix copy --from file://`
 """
 
 from __future__ import annotations
@@ -24,12 +26,13 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 from ccstore.build.workspace import Workspace
 from ccstore.guest.boot import BootImage
 from ccstore.model.graph import Build
-from tests.benchmark import agent, formats, run
+from tests.benchmark import agent, caches, formats, run
 from tests.benchmark.measure import Command, compare
 from tests.boots import MACHINES, boot
 from tests.conftest import REPOSITORY, clone_store, write
@@ -38,7 +41,7 @@ CCSTORE = Path(sys.executable).parent / "ccstore"
 
 
 def main() -> None:
-    works = {
+    works: dict[str, Callable[[Path], None]] = {
         "noop": noop,
         "nar": nar,
         "tree": tree,
@@ -47,6 +50,8 @@ def main() -> None:
         "agent": agents,
         "formats": disks,
         "run": runs,
+        "push": lambda folder: sharing("push", folder),
+        "pull": lambda folder: sharing("pull", folder),
     }
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -267,6 +272,13 @@ def disks(folder: Path) -> None:
 
 def runs(folder: Path) -> None:
     print(run.row(folder, _path("kernel") / "vmlinux"))
+
+
+def sharing(work: str, folder: Path) -> None:
+    _nix(folder)
+    nix = {**os.environ, "NIX_CONF_DIR": str(folder / "nix"), "NIX_USER_CONF_FILES": ""}
+    objects = {"the kernel tree": _path("kernel.tree"), "the kernel": _path("kernel")}
+    print(*caches.Sides(folder, CCSTORE, _store(), nix, _forget).rows(work, objects), sep="\n")
 
 
 def _without(store: Path, *targets: str) -> None:
