@@ -148,7 +148,9 @@ def _numbers(first: Data, second: Data, offset: int, known: Circumstances) -> It
                 continue
             for order in "<>":
                 old, new = (struct.unpack(order + form, each)[0] for each in pieces)
-                if _within(old, known.first_time) and _within(new, known.second_time):
+                # any number could be a time if nothing is known of when
+                dated = known.second_time.end < float("inf")
+                if dated and _within(old, known.first_time) and _within(new, known.second_time):
                     yield TIME
                 yield from _traced(old, new, known)
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from ccstore.errors import CcError
 
 DENIED = (errno.EPERM, errno.EACCES, errno.ENOSPC, errno.EUSERS, errno.EINVAL, errno.ENOSYS)
+# both are needed: the default profile forbids namespaces, and a /proc with hidden parts forbids another one
+IN_DOCKER = "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined …"
 KINDS = ("user", "mnt", "pid", "net", "uts", "ipc", "cgroup")
 
 
@@ -93,7 +95,7 @@ def forbidden_by(proc: Path = Path("/proc")) -> Finding:
         problem = (
             "a seccomp filter forbids user namespaces: this is probably a container with the default profile"
         )
-        remedy = "start it with --security-opt seccomp=unconfined --security-opt systempaths=unconfined, or outside"
+        remedy = f"start it with {IN_DOCKER}, or run ccstore outside of it"
         return Finding(name, problem, remedy)
     problem = (
         "this host forbids user namespaces (a chroot, an SELinux or other security policy, or 32 levels deep)"
@@ -118,5 +120,5 @@ def _proc_refused(refusal: Refusal) -> Finding:
     problem = (
         f"this host does not let a sandbox mount its own /proc ({refusal.reason}): parts of /proc are hidden"
     )
-    remedy = "in a container: start it with --security-opt systempaths=unconfined (Docker) or --privileged"
+    remedy = f"in a container: start it with {IN_DOCKER}"
     return Finding("a private /proc", problem, remedy)

@@ -1,0 +1,41 @@
+"""The kernel of this repository is built a second time, with everything varied but the build path, and is the same.
+
+The one test that costs a second kernel build. `test_real_kernel.py` compares with other machines, by a golden value.
+The path is left out for objtool's sake, a program of the build in `kernel^dev` whose debug information names it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.conftest import Shell
+
+INSIDE = {"hostname", "user", "umask", "clock", "order", "addresses"}
+AROUND = {"store", "jobs", "load", "environment", "caller-umask"}
+
+
+@pytest.fixture(scope="module")
+def checked(real_kernel: Shell) -> dict[str, dict[str, Any]]:
+    """What a strict check of the kernel says, by output."""
+    found = real_kernel.run("check", "--strict", "--without", "path", "--json", "kernel", timeout=3000)
+    return {each["target"]: each for each in json.loads(found.stdout)}
+
+
+def test_the_kernel_is_the_same_when_built_again(checked: dict[str, dict[str, Any]]) -> None:
+    assert set(checked) == {"kernel", "kernel^dev"}
+    for each in checked.values():
+        assert each["same"]
+        assert [one["narHash"] for one in each["rounds"]] == [each["narHash"]]
+
+
+def test_everything_was_otherwise_the_second_time(checked: dict[str, dict[str, Any]]) -> None:
+    [round_] = checked["kernel"]["rounds"]
+    assert {each["name"] for each in round_["varied"]} >= INSIDE | AROUND
+
+
+def test_it_is_written_down(checked: dict[str, dict[str, Any]], real_kernel: Shell) -> None:
+    line = next(each for each in real_kernel.run("list").stdout.splitlines() if each.startswith("kernel "))
+    assert line.endswith("reproduced once")
