@@ -183,9 +183,9 @@ class Database:
             connection.executemany(
                 "DELETE FROM realisations WHERE derivation = ? AND output = ?", list(realisations)
             )
-            for base in objects:
-                connection.execute("UPDATE realisations SET object = NULL WHERE base = ?", (base,))
-                connection.execute("DELETE FROM objects WHERE base = ?", (base,))
+            bases = [(base,) for base in objects]
+            connection.executemany("UPDATE realisations SET object = NULL WHERE base = ?", bases)
+            connection.executemany("DELETE FROM objects WHERE base = ?", bases)
 
     def replace(self, objects: Iterable[Header], realisations: Iterable[Realisation]) -> None:
         """Forgets everything and holds these instead, in one transaction."""

@@ -31,7 +31,7 @@ from ccstore.store.failures import explained
 from ccstore.store.layout import STAGING_PREFIX, TRASH_PREFIX, Layout
 from ccstore.store.manifest import Header
 from ccstore.store.measure import Measure, disk_usage
-from ccstore.store.rebuild import object_names
+from ccstore.store.rebuild import parsed
 from ccstore.store.roots import root_files
 from ccstore.store.store import Store
 
@@ -141,15 +141,16 @@ class _Collection:
         gone = {path.base for path in dead}
         registered = {each.info.path.base for each in headers}
         doomed = _Doomed(kept=len(headers) - len(dead))
-        stray = [path for path in object_names(self._layout) if path.base not in registered | live]
-        doomed.objects = dead + stray
-        left = (registered | live) - gone
+        known = registered | live
+        left = known - gone
+        strangers = sorted(set(os.listdir(self._layout.objects)) - known)
+        doomed.objects = dead + list(parsed(strangers))
         doomed.facts = {
             each.id for each in facts.values() if each.id not in records and each.base not in left
         }
         kept = {each.derivation for each in facts.keys() - doomed.facts}
         doomed.records = self._dead_records(facts, kept, left)
-        doomed.rubbish = self._rubbish(living.keys())
+        doomed.rubbish = self._rubbish(living.keys(), strangers)
         doomed.logs = self._dead_logs(kept, {each.derivation for each in doomed.facts})
         return doomed
 
@@ -205,28 +206,29 @@ class _Collection:
             if layout.realisations / file.name not in known and file.name[0] != "."
         ]
         found += [file for file in layout.derivations.iterdir() if file.name not in kept]
-        found += [
-            file for file in layout.manifests.iterdir() if file.name not in left and file.name[0] != "."
-        ]
+        manifests = sorted(set(os.listdir(layout.manifests)) - left)
+        found += [layout.manifests / name for name in manifests if not name.startswith(".")]
         rooted = {file.relative_to(layout.roots) for file in root_files(layout.roots)}
         lineages = root_files(layout.lineages)
         return found + [file for file in lineages if file.relative_to(layout.lineages) not in rooted]
 
-    def _rubbish(self, sessions: Collection[str]) -> list[Path]:
-        """What sessions that ended left half made, trash of collections that were interrupted, and strangers."""
+    def _rubbish(self, sessions: Collection[str], strangers: list[str]) -> list[Path]:
+        """What sessions that ended left half made, trash of collections that were interrupted, and what is not ours.
+
+        `strangers` is what lies in `objects/` and is not known.
+        """
         layout = self._layout
         found: list[Path] = []
         records = (layout.derivations, layout.realisations, layout.checks)
         by_project = [*layout.roots.iterdir(), *layout.lineages.iterdir()]
         for folder in (layout.root, *records, *by_project):
             found += folder.glob(files.UNFINISHED + "*")
-        objects = {path.base for path in object_names(layout)}
-        found += [path for path in layout.objects.glob("[!.]*") if path.name not in objects]
-        for path in (*layout.objects.iterdir(), *layout.manifests.iterdir()):
-            session = path.name.removeprefix(STAGING_PREFIX).partition("-")[0]
-            staging = path.name.startswith(STAGING_PREFIX) and session not in sessions
-            if staging or path.name.startswith((TRASH_PREFIX, files.UNFINISHED)):
-                found.append(path)
+        ours = {path.base for path in parsed(strangers)}
+        found += [
+            layout.objects / name for name in strangers if not (name in ours or _is_staging(name, sessions))
+        ]
+        hidden = (name for name in os.listdir(layout.manifests) if name.startswith("."))
+        found += [layout.manifests / name for name in hidden if not _is_staging(name, sessions)]
         for folder in (layout.partial, layout.failed, layout.evaluations):
             found += [path for path in folder.iterdir() if self._is_old(path)]
         # nobody holds a lock for these
@@ -289,7 +291,13 @@ def _is_written(evaluation: Path) -> bool:
 
 
 def _rename(old: Path, new: Path) -> bool:
-    if not os.path.lexists(old):
+    try:
+        old.rename(new)
+    except FileNotFoundError:
         return False  # registered, but somebody removed it by hand
-    old.rename(new)
     return True
+
+
+def _is_staging(name: str, sessions: Collection[str]) -> bool:
+    """Whether a session that runs is making it."""
+    return name.startswith(STAGING_PREFIX) and name.removeprefix(STAGING_PREFIX).partition("-")[0] in sessions

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ccstore.errors import CcError
 from ccstore.model.objects import ObjectInfo
@@ -29,18 +30,16 @@ def rebuild(layout: Layout, database: Database, gc_lock: GcLock) -> list[str]:
     return left_out
 
 
-def object_names(layout: Layout) -> Iterator[StorePath]:
-    """What lies in `objects/` under a name that an object can have, registered or not."""
-    for name in sorted(os.listdir(layout.objects)):
+def parsed(names: Iterable[str]) -> Iterator[StorePath]:
+    """Those of `names`, in `objects/`, that an object can have."""
+    for name in names:
         if not name.startswith("."):
-            try:
+            with contextlib.suppress(ValueError):  # not ours: `verify` reports it as stray, `gc` removes it
                 yield StorePath.parse(name)
-            except ValueError:
-                continue  # not ours: `verify` reports it as stray, `gc` removes it
 
 
 def _objects(layout: Layout, left_out: list[str]) -> Iterator[manifest.Header]:
-    for path in object_names(layout):
+    for path in parsed(sorted(os.listdir(layout.objects))):
         header = _header(layout, path) or settle(layout, path)
         if header:
             yield header

@@ -14,6 +14,8 @@ formats guest time to user space of a root with 260 MB of data, in each disk for
 run     `ccstore run` of a guest that powers off at once; the same QEMU command by hand
 push    `ccstore cache push` of the kernel tree and of the kernel into a folder; `nix copy --to file://`
 pull    `ccstore cache pull` of both into an empty store; `nix copy --from file://`
+verify  `ccstore verify` and `verify --full` of two kernel trees; `nix-store --verify --check-contents`
+gc      `ccstore gc` of 10,000 dead objects; `nix-store --gc`
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from pathlib import Path
 from ccstore.build.workspace import Workspace
 from ccstore.guest.boot import BootImage
 from ccstore.model.graph import Build
-from tests.benchmark import agent, caches, formats, run
+from tests.benchmark import agent, caches, formats, run, safety
 from tests.benchmark.measure import Command, compare
 from tests.boots import MACHINES, boot
 from tests.conftest import REPOSITORY, clone_store, write
@@ -52,6 +54,8 @@ def main() -> None:
         "run": runs,
         "push": lambda folder: sharing("push", folder),
         "pull": lambda folder: sharing("pull", folder),
+        "verify": verifications,
+        "gc": collections,
     }
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -279,6 +283,15 @@ def sharing(work: str, folder: Path) -> None:
     nix = {**os.environ, "NIX_CONF_DIR": str(folder / "nix"), "NIX_USER_CONF_FILES": ""}
     objects = {"the kernel tree": _path("kernel.tree"), "the kernel": _path("kernel")}
     print(*caches.Sides(folder, CCSTORE, _store(), nix, _forget).rows(work, objects), sep="\n")
+
+
+def verifications(folder: Path) -> None:
+    trees = [_path("kernel.tree"), _path("kernel.patched")]
+    print(*safety.verify_rows(folder, trees, _nix(folder)), sep="\n")
+
+
+def collections(folder: Path) -> None:
+    print(safety.gc_row(folder, _nix(folder)))
 
 
 def _without(store: Path, *targets: str) -> None:
