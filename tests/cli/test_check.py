@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,8 +188,8 @@ def test_what_was_varied_was_measured_in_the_build(strict: Checked) -> None:
     assert (found["host"], found["path"], found["umask"]) == (said["hostname"], said["path"], said["umask"])
     assert found["uid"] == said["user"].split(":")[0]
     assert found["jobs"] == f"made with {said['jobs']} jobs"
-    assert found["date"].endswith("2028")
-    assert said["clock"].startswith("2028-")
+    assert found["date"].endswith(said["clock"][:4])
+    assert int(said["clock"][:4]) > time.gmtime().tm_year
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
