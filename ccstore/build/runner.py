@@ -132,8 +132,9 @@ class Runner:
             self.session.protect(info.path)
             if info.path not in self.damaged and self.store.objects.has(info.path):
                 return True
+            store, session = self.store, self.session
             return receive(
-                sources, info, name, self.store, self.session, self.sink, self.cancel, self.damaged
+                sources, info, name, store, session, self.sink, self.cancel, self.damaged, self.fault
             )
 
     def present(self, outputs: Outputs) -> bool:

@@ -105,6 +105,7 @@ def pull(
     paths: Sequence[StorePath],
     sink: Sink = ignore,
     cancel: Cancel | None = None,
+    fault: Fault = no_fault,
 ) -> None:
     """Gets objects by their store path, which says what they must contain, so that no signature is needed.
 
@@ -119,6 +120,6 @@ def pull(
             info = sources.object_info(path)
             with store.locks.object(path, lambda holder: None, cancel):
                 if info is None or not receive(
-                    sources, info, path.name, store, session, sink, cancel, damaged=set()
+                    sources, info, path.name, store, session, sink, cancel, set(), fault
                 ):
                     raise not_there(str(path), sources)

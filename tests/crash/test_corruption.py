@@ -15,13 +15,14 @@ import pytest
 
 from ccstore.build.repair import repair
 from ccstore.build.workspace import Workspace
+from ccstore.codec.signing import SecretKey
 from ccstore.errors import CcError
-from ccstore.events import ignore
+from ccstore.events import Event, Started, ignore
 from ccstore.store.damage import Damage
 from ccstore.store.layout import Layout
 from ccstore.store.store import Store
 from ccstore.store.verify import verify
-from tests.crash.corruption import CLASSES, Class
+from tests.crash.corruption import CLASSES, Class, rewrite
 from tests.crash.tiny import Tiny, strays
 
 COUNT = 200
@@ -91,6 +92,26 @@ def test_every_corruption_can_be_repaired(made: Tiny, memory: Path, full: bool) 
         assert hurt.verify() == [], (number, kind.name)
         assert strays(hurt.store) == [], (number, kind.name)
         assert hurt.realize() == answers, (number, kind.name)
+
+
+def test_what_is_damaged_comes_back_from_a_cache(made: Tiny, memory: Path) -> None:
+    """What can be built no more, for its download is gone from the network."""
+    key = SecretKey.generate("tests-1")
+    made.push(memory / "cache", key)
+    made.trust(memory / "cache", key)
+    (made.root / "file").unlink()
+    layout = Layout(made.store)
+    [file] = layout.objects.glob("*-file")
+    rewrite(file, b"damaged")
+    for object_ in layout.objects.glob("*-changed"):
+        rewrite(object_ / "text", b"damaged")
+    assert {each.kind for each in made.verify()} == {"content"}
+    events: list[Event] = []
+    with Workspace.open(made.root, made.store) as work:
+        assert repair(work, verify(work.store, full=True), full=True, sink=events.append) == []
+    fetched = {each.target for each in events if isinstance(each, Started) and each.work == "substitute"}
+    assert {"file", "changed"} <= fetched
+    assert made.verify() == []
 
 
 def test_one_damage_hides_no_other(made: Tiny, memory: Path) -> None:

@@ -18,16 +18,19 @@ import pytest
 
 from ccstore.build.repair import repair
 from ccstore.build.workspace import Workspace
+from ccstore.codec.keyfile import write_pair
+from ccstore.codec.signing import SecretKey
 from ccstore.events import ignore
 from ccstore.ports import Fault, no_fault
 from ccstore.store.damage import Damage
+from ccstore.store.files import remove
 from ccstore.store.layout import Layout
 from ccstore.store.store import Store
 from ccstore.store.verify import verify
 from tests.conftest import CCSTORE
 from tests.crash import corruption
 from tests.crash.killing import kill_at, spread, steps_of
-from tests.crash.tiny import Tiny, strays
+from tests.crash.tiny import TARGETS, Tiny, strays
 
 COUNT, RANDOM_COUNT = 40, 8  # in a normal run, of each command
 
@@ -99,20 +102,69 @@ def broken(tiny: Tiny) -> None:
     Layout(tiny.store).index.write_bytes(b"nonsense")
 
 
+KEY = SecretKey.generate("tests-1")
+
+
+def cache_of(tiny: Tiny) -> Path:
+    return tiny.store.with_name(f"{tiny.store.name}-cache")
+
+
+def made(tiny: Tiny) -> None:
+    tiny.realize()
+    write_pair(KEY, tiny.root / "key")
+
+
+def cached(tiny: Tiny) -> None:
+    """All of it is in a cache, and in no store."""
+    made(tiny)
+    tiny.push(cache_of(tiny), KEY)
+    tiny.trust(cache_of(tiny), KEY)
+    remove(tiny.store)
+
+
+def push(tiny: Tiny, fault: Fault) -> None:
+    tiny.push(cache_of(tiny), KEY, fault)
+
+
+def pull(tiny: Tiny, fault: Fault) -> None:
+    tiny.pull(fault)
+
+
+def everything_can_be_pulled(tiny: Tiny) -> None:
+    """What was begun is gone on with, and the cache gives it to somebody who has nothing."""
+    cache, answers = cache_of(tiny), tiny.realize()
+    tiny.push(cache, KEY)
+    other = tiny.with_store_of_its_own(tiny.store.with_name(f"{tiny.store.name}-other"))
+    tiny.trust(cache, KEY)
+    assert other.pull() == answers
+    assert other.verify() == []
+
+
 @dataclass(frozen=True)
 class Case:
-    """`prepare` makes a store in which `act` is killed; the last words are those of the command line that does it."""
+    """`prepare` makes a store in which `act` is killed; `words` are those of the command line that does it.
+
+    What `then` asserts must hold afterwards too.
+    """
 
     prepare: Callable[[Tiny], None]
     act: Callable[[Tiny, Fault], None]
     words: tuple[str, ...]
+    then: Callable[[Tiny], None] = lambda tiny: None
 
 
 CASES = {
-    "realize in a new store": Case(nothing, realize, ("realize", "changed", "made^dev", "script")),
-    "realize of another version": Case(older, realize, ("realize", "changed", "made^dev", "script")),
+    "realize in a new store": Case(nothing, realize, ("realize", *TARGETS)),
+    "realize of another version": Case(older, realize, ("realize", *TARGETS)),
     "gc": Case(dead, collect, ("gc",)),
     "verify --repair": Case(hurt, mend, ("verify", "--full", "--repair")),
+    "cache push": Case(
+        made,
+        push,
+        ("cache", "push", *TARGETS, "--inputs", "--key", "key", "--to", "CACHE"),
+        everything_can_be_pulled,
+    ),
+    "cache pull": Case(cached, pull, ("cache", "pull", *TARGETS)),
     "verify --rebuild-index": Case(broken, rebuild, ("verify", "--rebuild-index")),
 }
 
@@ -182,6 +234,7 @@ def test_kill_9_between_two_steps(name: str, tiny: Tiny, memory: Path, full: boo
         killed = before.copy(str(number))
         kill_at(number, partial(case.act, killed), memory / "log")
         before.check(killed, (number, steps[number - 1]))
+        case.then(killed)
     print(f"{name}: {len(chosen)} of {len(steps)} points, {len(set(steps))} kinds")
 
 
@@ -199,13 +252,15 @@ def test_kill_9_at_any_time(name: str, tiny: Tiny, memory: Path, full: bool) -> 
         after = source.uniform(0.1, 1) * seconds
         caught += _run(case, killed, after) < 0
         before.check(killed, (number, after))
+        case.then(killed)
     print(f"{name}: {caught} of {count} runs were killed, each of some {seconds:.1f} s")
 
 
 def _run(case: Case, tiny: Tiny, kill_after: float | None) -> float:
     """How long the command took, or its negative if it was killed in the middle."""
     began = time.monotonic()
-    argv = [str(CCSTORE), "--debug", *case.words, "--store", str(tiny.store)]
+    words = [cache_of(tiny).as_uri() if word == "CACHE" else word for word in case.words]
+    argv = [str(CCSTORE), "--debug", *words, "--store", str(tiny.store)]
     with subprocess.Popen(argv, cwd=tiny.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
             _, said = process.communicate(timeout=kill_after)

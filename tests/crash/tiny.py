@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ccstore.build.workspace import Workspace
+from ccstore.build.sharing import PushOptions, push
+from ccstore.build.workspace import Options, Workspace
+from ccstore.cache.push import Pushed
+from ccstore.codec.signing import SecretKey
 from ccstore.events import Sink, ignore
 from ccstore.ports import Fault, no_fault
 from ccstore.store import gc
@@ -66,6 +69,24 @@ class Tiny:
         with Workspace.open(self.root, self.store) as work:
             found = work.realize(list(TARGETS), fault=fault, sink=sink)
             return [each.object.path.base for each in found.values()]
+
+    def pull(self, fault: Fault = no_fault) -> list[str]:
+        """Like `realize`, all from the cache."""
+        with Workspace.open(self.root, self.store) as work:
+            found = work.realize(list(TARGETS), options=Options(build=False), fault=fault)
+            return [each.object.path.base for each in found.values()]
+
+    def push(self, cache: Path, key: SecretKey, fault: Fault = no_fault) -> list[Pushed]:
+        """Everything that is here, to the folder `cache`."""
+        with Workspace.open(self.root, self.store) as work:
+            targets = [work.require_realised(target) for target in TARGETS]
+            options = PushOptions(inputs=True)
+            return push(work.store, cache.as_uri(), key, targets, options=options, fault=fault)
+
+    def trust(self, cache: Path, key: SecretKey) -> None:
+        """From now on the project has this cache."""
+        text = f"project: tiny\ncaches:\n  - url: {cache.as_uri()}\n    keys: ['{key.public}']\n"
+        write(self.root / "recipes/ccstore.yml", text)
 
     def collect(self, fault: Fault = no_fault) -> GcReport:
         with Store.open(self.store) as store:
