@@ -72,7 +72,8 @@ def command(
     ccstore export kernel^dev --to directory --output ./kernel-dev
 
     A document is the same for everybody who builds the same. With --key, a statement is signed in its envelope
-    (DSSE), and the signature of an SPDX document lies beside it in FILE.sig.
+    (DSSE), and the signature of an SPDX document lies beside it in FILE.sig. Without, the key is that of `cache push`, if
+    there is one, and --verify trusts the keys of the configured caches.
 
     \b
     ccstore export kernel --provenance --key cache.key --output kernel.intoto.jsonl
@@ -90,10 +91,10 @@ def command(
         elif output != "-":
             click.echo(value.get("digest") or value["output"])
         return
-    _check_document(key, output, tags, verify=bool(document), as_json=as_json)
+    _check_document(output, tags, verify=bool(document), as_json=as_json)
     with open_workspace(store) as work, progress() as sink:
         if document:
-            documents.verify(work, target, document, str(key), as_json=as_json)
+            documents.verify(work, target, document, key, as_json=as_json)
         else:
             documents.write(work, target, "provenance" if provenance else "sbom", output, key, sink)
 
@@ -123,15 +124,11 @@ def _check_one(given: list[str]) -> None:
         )
 
 
-def _check_document(
-    key: str | None, output: str | None, tags: tuple[str, ...], *, verify: bool, as_json: bool
-) -> None:
+def _check_document(output: str | None, tags: tuple[str, ...], *, verify: bool, as_json: bool) -> None:
     if tags:
         raise _usage("documents have no names: --tag is for images")
     if verify and output:
         raise _usage("--verify has no --output")
-    if verify and not key:
-        raise _usage("--verify needs a public key that you trust: --key FILE.pub")
     if not verify and as_json:
         raise _usage("documents are JSON already: --json is for what else is printed")
 

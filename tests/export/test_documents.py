@@ -24,7 +24,7 @@ from ccstore.model.realisation import OutputId, Realisation
 from ccstore.model.storepath import StorePath
 from ccstore.store.session import Session
 from ccstore.store.store import Store
-from tests.conftest import REPOSITORY, Shell, TinyProject, clone_store
+from tests.conftest import REPOSITORY, Shell, TinyProject, clone_store, write
 from tests.export.documents import check_sbom, check_statement, related
 
 KEY = SecretKey("cache.example.org-1", bytes(range(32)))
@@ -128,6 +128,27 @@ def test_signed_documents_are_verified(session_kernel: TinyProject, keys: Path, 
             "export", "kernel", "--verify", str(changed), *verify[4:], f"{keys}.pub", status=4
         )
         assert "[signature-invalid]" in broken.stderr
+
+
+def test_configured_keys_sign_and_verify(session_kernel: TinyProject, keys: Path, tmp_path: Path) -> None:
+    """Those that sign what is pushed to a cache, and those that are trusted of caches."""
+    write(
+        tmp_path / "config/ccstore/config.yml",
+        f"signing-key: {keys}\ncaches: [{{url: 'file:///x', keys: ['{KEY.public}']}}]\n",
+    )
+    shell = Shell(
+        session_kernel.root, session_kernel.shell.store, {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    )
+    for kind in ("--provenance", "--sbom"):
+        file = tmp_path / f"kernel{kind}"
+        shell.run("export", "kernel", kind, "-o", str(file))
+        assert f"signed by {KEY.name}" in shell.run("export", "kernel", "--verify", str(file)).stdout
+    assert (
+        json.loads(shell.run("export", "kernel", "--provenance").stdout)["signatures"][0]["keyid"] == KEY.name
+    )
+    plain = shell.run("export", "kernel", "--sbom")
+    assert json.loads(plain.stdout)["spdxVersion"] == "SPDX-2.3"
+    assert "is not signed" in plain.stderr
 
 
 def test_openssl_verifies_what_the_readme_says(
