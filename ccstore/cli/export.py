@@ -72,8 +72,8 @@ def command(
     ccstore export kernel^dev --to directory --output ./kernel-dev
 
     A document is the same for everybody who builds the same. With --key, a statement is signed in its envelope
-    (DSSE), and the signature of an SPDX document lies beside it in FILE.sig. Without, the key is that of `cache push`, if
-    there is one, and --verify trusts the keys of the configured caches.
+    (DSSE), and the signature of an SPDX document lies beside it in FILE.sig. Without, the key is that of `cache
+    push`, if there is one, and --verify trusts the keys of the configured caches.
 
     \b
     ccstore export kernel --provenance --key cache.key --output kernel.intoto.jsonl
