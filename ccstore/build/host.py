@@ -48,7 +48,7 @@ def host_for(
         clock=clock if isinstance(clock, Path) else None,
         no_clock=clock if isinstance(clock, str) else "",
         inputs={name: each.object.nar_size for name, each in inputs.items() if name},
-        first=first.seen if first else {},
+        first={"clock": str(first.when - first.seconds), **first.seen} if first else {},
         first_time=Span(first.when - first.seconds - MARGIN, first.when + MARGIN) if first else Span(),
         sandboxed=sandboxed,
     )

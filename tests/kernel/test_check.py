@@ -33,7 +33,13 @@ def test_the_kernel_is_the_same_when_built_again(checked: dict[str, dict[str, An
 
 def test_everything_was_otherwise_the_second_time(checked: dict[str, dict[str, Any]]) -> None:
     [round_] = checked["kernel"]["rounds"]
-    assert {each["name"] for each in round_["varied"]} >= INSIDE | AROUND
+    missing = (INSIDE | AROUND) - {each["name"] for each in round_["varied"]}
+    assert missing - unknown(round_) == set()
+
+
+def unknown(round_: dict[str, Any]) -> set[str]:
+    """What an older ccstore did not write down of the first build: CCSTORE_TEST_STORE may name a store of its."""
+    return {each["name"] for each in round_["notVaried"] if "is not known" in each["why"]}
 
 
 def test_it_is_written_down(checked: dict[str, dict[str, Any]], real_kernel: Shell) -> None:
