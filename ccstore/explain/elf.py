@@ -1,4 +1,4 @@
-"""Sizes of sections and symbols of an ELF file, as the System V ABI lays it out: 64-bit, little-endian.
+"""Sizes of sections and symbols of an ELF file.
 
 A kernel that boots has no symbols; its System.map has their addresses (nm(1)), and what lies between two of them is
 taken as the size of the first.
@@ -6,44 +6,47 @@ taken as the size of the first.
 
 from __future__ import annotations
 
-import struct
+import io
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from ccstore.builders.elfpack import EHDR, IDENT, SHDR, SHT_NULL, Section
+if TYPE_CHECKING:  # slow to load, and only linked files need it
+    from elftools.elf.elffile import ELFFile
 
-SHT_SYMTAB = 2
-SYMBOL = struct.Struct("<IBBHQQ")
-STT_OBJECT, STT_FUNC = 1, 2
+MAGIC = b"\x7fELF"
+MEASURED = ("STT_OBJECT", "STT_FUNC")
 
 
 def is_elf(data: bytes) -> bool:
-    return data[: len(IDENT)] == IDENT and len(data) >= EHDR.size
+    return data.startswith(MAGIC)
 
 
 def section_sizes(data: bytes) -> Counter[str]:
     """The size of each section in bytes; those of one name are counted together. Raises ValueError."""
     sizes: Counter[str] = Counter()
-    for name, section in _sections(data):
-        sizes[name] += section.size
+    with _opened(data) as file:
+        for section in file.iter_sections():
+            if section["sh_type"] != "SHT_NULL":
+                sizes[section.name] += section["sh_size"]
     return sizes
 
 
 def symbol_sizes(data: bytes) -> Counter[str]:
-    """The size of each function and object that the file's symbol table names; empty for a stripped file."""
+    """The size of each function and object that the file's symbol table names; empty for a stripped file.
+
+    Raises ValueError.
+    """
+    from elftools.elf.sections import SymbolTableSection
+
     sizes: Counter[str] = Counter()
-    sections = [section for _, section in _sections(data, null=True)]
-    for table in sections:
-        if table.kind != SHT_SYMTAB:
-            continue
-        names = _content(data, sections[table.link]) if table.link < len(sections) else b""
-        symbols = _content(data, table)
-        for name, info, _, _, _, size in SYMBOL.iter_unpack(
-            symbols[: len(symbols) // SYMBOL.size * SYMBOL.size]
-        ):
-            if info & 15 in (STT_OBJECT, STT_FUNC) and size:
-                sizes[_string(names, name)] += size
+    with _opened(data) as file:
+        tables = [each for each in file.iter_sections("SHT_SYMTAB") if isinstance(each, SymbolTableSection)]
+        for symbol in (each for table in tables for each in table.iter_symbols()):
+            if symbol["st_info"]["type"] in MEASURED and symbol["st_size"]:
+                sizes[symbol.name] += symbol["st_size"]
     return sizes
 
 
@@ -61,21 +64,13 @@ def map_sizes(text: str) -> Counter[str]:
     return +sizes
 
 
-def _sections(data: bytes, *, null: bool = False) -> Iterator[tuple[str, Section]]:
+@contextmanager
+def _opened(data: bytes) -> Iterator[ELFFile]:
+    """The file, read as it is looked at; whatever is wrong with it is a ValueError."""
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
     try:
-        header = EHDR.unpack_from(data)
-        sections = [Section(*SHDR.unpack_from(data, header[6] + i * SHDR.size)) for i in range(header[12])]
-        names = _content(data, sections[header[13]]) if sections else b""
-    except (struct.error, IndexError) as error:
+        yield ELFFile(io.BytesIO(data))
+    except (ELFError, LookupError, AttributeError, TypeError, AssertionError, OverflowError) as error:
         raise ValueError(f"a damaged ELF file: {error}") from error
-    for section in sections:
-        if null or section.kind != SHT_NULL:
-            yield _string(names, section.name), section
-
-
-def _content(data: bytes, section: Section) -> bytes:
-    return data[section.offset : section.offset + section.size]
-
-
-def _string(table: bytes, at: int) -> str:
-    return table[at : table.find(b"\0", at)].decode(errors="replace")
