@@ -167,7 +167,9 @@ def scrub(layout: Layout, headers: Sequence[Header], full: bool) -> Iterator[tup
     """
     size = sum(each.info.nar_size for each in headers)
     count = min(len(os.sched_getaffinity(0)), len(headers))
-    if size < LARGE or count < 2:
+    # an embedded Python has no name, and one that another user started may be out of reach
+    startable = bool(sys.executable) and os.access(sys.executable, os.X_OK)
+    if size < LARGE or count < 2 or not startable:
         for header in headers:
             yield header, is_whole(layout, header.info, full)
         return
