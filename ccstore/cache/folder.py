@@ -110,13 +110,11 @@ class FolderCache:
     @contextmanager
     def _temporary(self) -> Iterator[_Incoming]:
         """A new file in `.tmp/`, which is removed unless it was given a name."""
-        path = self.root / TEMPORARY / os.urandom(8).hex()
         with self.writing():
-            self._sweep(path.parent)
-            file = path.open("xb", buffering=0)
+            self._sweep(self.root / TEMPORARY)
+            path, file = _new_file(self.root / TEMPORARY)
         with file:
             try:
-                _try_lock(file)
                 yield _Incoming(self, path, file)
             finally:
                 path.unlink(missing_ok=True)
@@ -197,6 +195,18 @@ class _Reported:
         self._done += len(data)
         self._report(self._done, self._size)
         return data
+
+
+def _new_file(folder: Path) -> tuple[Path, BinaryIO]:
+    """A new file, locked. Another push may sweep it away before it is, and then it takes another."""
+    while True:
+        path = folder / os.urandom(8).hex()
+        file = path.open("xb", buffering=0)
+        with contextlib.suppress(OSError):  # without locks nobody sweeps
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return path, cast(BinaryIO, file)
+        file.close()
 
 
 def _try_lock(file: BinaryIO) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import tempfile
@@ -313,7 +314,8 @@ def test_diffoscope_reports_where_it_is_installed(
     small.shell.run("check", "odd", "--html", str(tmp_path / "html"), status=4)
     report = (tmp_path / "html/odd.html").read_text()
     assert "diffoscope" in report
-    assert (small.shell.path("odd") / "a").read_text().strip() in report
+    words = re.sub(r"<[^>]*>", "", report)  # the digits that differ are marked one by one
+    assert (small.shell.path("odd") / "a").read_text().strip() in words
 
 
 def test_html_without_diffoscope_fails_before_anything_is_built(small: Project, tmp_path: Path) -> None:
