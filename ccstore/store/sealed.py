@@ -14,7 +14,8 @@ import xxhash
 
 from ccstore.store import files
 
-_LAST = re.compile(r',"([^"]*)":"([0-9a-f]{16})"\}\n?\Z')
+_LAST = re.compile(r',"([^"]*)":"([^"]*)"\}\n?\Z')
+_CHECK = re.compile(r"[0-9a-f]{16}")
 
 
 def write(file: Path, text: str) -> None:
@@ -26,7 +27,7 @@ def read(file: Path) -> str:
     """The object in `file`. Raises ValueError if it is not what was written, and OSError."""
     text = files.read(file).decode()
     found = _LAST.search(text)
-    if found is None:
+    if found is None or not (found[1] == "check" or _CHECK.fullmatch(found[2])):
         return text
     content = f"{text[: found.start()]}}}"
     if found[1] != "check" or found[2] != _check(content) or text[-1] != "\n":

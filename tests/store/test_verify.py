@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ccstore.errors import CcError
 from ccstore.events import Event, Progressed
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.realisation import OutputId
-from ccstore.store import gc, verify
+from ccstore.store import gc, scrub, verify
 from ccstore.store.files import remove
 from ccstore.store.mend import mend
 from ccstore.store.store import Store
@@ -126,6 +127,25 @@ def test_everything_is_listed_in_one_run(store: Store) -> None:
     expected = ["missing", "content", "content", "manifest", "manifest", "stray", "realisation", "derivation"]
     assert [each.kind for each in damage] == [*expected, "root", "root"]
     assert sum(isinstance(event, Progressed) for event in events) == 6
+
+
+@pytest.mark.parametrize("python", [sys.executable, "/bin/false"])
+@pytest.mark.parametrize("full", [False, True])
+def test_a_large_store_is_shared_out_among_processes(
+    full: bool, python: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And if they die, whoever asked them does it alone."""
+    with store.session() as session:
+        found = [realise(store, session, str(number)) for number in range(7)]
+    flip(store.objects.path(found[2].object.path) / "data")
+    remove(store.objects.path(found[5].object.path))
+    store.layout.manifest(found[3].object.path).write_bytes(b"")
+    alone = verify.verify(store, full)
+    assert {each.path for each in alone} == {found[number].object.path for number in (2, 3, 5)}
+    monkeypatch.setattr(scrub, "LARGE", 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2})
+    monkeypatch.setattr(sys, "executable", python)
+    assert verify.verify(store, full) == alone
 
 
 def test_strays_go_with_the_next_collection(store: Store) -> None:
