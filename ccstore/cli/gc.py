@@ -89,8 +89,8 @@ def command(
         if as_json:
             print_json(_value(report) | {"docker": asdict(swept)})
             return
-        for path in report.deleted:
-            click.echo(str(opened.objects.path(path)))
+        if report.deleted:
+            click.echo("\n".join(str(opened.objects.path(path)) for path in report.deleted))
     done = "would be deleted" if dry_run else "deleted"
     click.echo(
         f"{len(report.deleted)} objects {done}, {size(report.freed)} freed; {report.kept} kept", err=True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from ccstore.build.locate import find_project
-from ccstore.build.repair import repair
 from ccstore.cli.console import progress
 from ccstore.cli.context import json_option, open_store, open_workspace, print_json, store_option, store_path
 from ccstore.cli.terminal import shown
@@ -61,6 +60,8 @@ def command(full: bool, mend: bool, rebuild_index: bool, as_json: bool, store: s
 
 def _repair(store: Store, found: list[Damage], full: bool, sink: Sink) -> list[Damage]:
     if find_project("."):
+        from ccstore.build.repair import repair  # slow to load, and for a damaged store alone
+
         with open_workspace(str(store.root)) as work:
             return repair(work, found, full=full, sink=sink)
     left = mend_store(store, found)

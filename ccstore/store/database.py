@@ -221,7 +221,8 @@ def _header(row: tuple[object, ...]) -> Header:
     base, nar_hash, nar_size, registered = row
     if not isinstance(nar_hash, bytes):
         raise TypeError("the index holds a hash that is not bytes")
-    info = ObjectInfo(StorePath.parse(str(base)), Sha256(nar_hash), int(str(nar_size)))
+    digest, _, name = str(base).partition("-")  # what is no name of an object is found to be missing
+    info = ObjectInfo(StorePath(digest, name), Sha256(nar_hash), int(str(nar_size)))
     return Header(info, int(str(registered)))
 
 

@@ -102,7 +102,7 @@ def remove(path: Path) -> int:
     except FileNotFoundError:
         return 0
     if not stat.S_ISDIR(status.st_mode):
-        return _unlink(os.fsencode(path))
+        return _unlink(os.fsencode(path), status)
     return _remove_tree(os.fsencode(path))
 
 
@@ -111,7 +111,9 @@ def _remove_tree(tree: bytes) -> int:
     folders = [tree]
     for folder in folders:  # grows on the way: folders come after what they are in
         with contextlib.suppress(FileNotFoundError):
-            os.chmod(folder, 0o700)  # noqa: PTH101  an ordinary user empties only what it may write to
+            # an ordinary user empties only what it may write to; root saves the disk the change
+            if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                os.chmod(folder, 0o700)  # noqa: PTH101
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if not entry.is_dir(follow_symlinks=False):
@@ -135,9 +137,9 @@ def _moved_up(folder: bytes, tree: bytes) -> bytes:
     return place
 
 
-def _unlink(path: bytes) -> int:
+def _unlink(path: bytes, status: os.stat_result | None = None) -> int:
     with contextlib.suppress(FileNotFoundError):
-        status = os.lstat(path)
+        status = status or os.lstat(path)
         os.unlink(path)  # noqa: PTH108
         return status.st_blocks * BLOCK if status.st_nlink == 1 else 0
     return 0

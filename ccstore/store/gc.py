@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -257,13 +257,8 @@ class _Collection:
     def _move_aside(self, doomed: _Doomed) -> list[Path]:
         self._store.database.remove([path.base for path in doomed.objects], doomed.facts)
         self._fault("forget")
-        trash = []
         locks.remove_free(file for file in self._layout.locks.iterdir() if file != self._layout.gc_lock)
-        for path in doomed.objects:
-            aside = self._layout.objects / files.unique(TRASH_PREFIX)
-            if _rename(self._layout.object(path), aside):
-                trash.append(aside)
-                self._fault("move")
+        trash = self._rename(doomed.objects)
         # under the lock: later somebody may have written a file of the same name anew. Logs first, or a kill would
         # leave them behind as those of builds that failed
         facts = [
@@ -274,7 +269,20 @@ class _Collection:
             self._fault("record")
         return trash + doomed.rubbish
 
-    def _delete(self, trash: Iterable[Path]) -> int:
+    def _rename(self, dead: list[StorePath]) -> list[Path]:
+        """Gives dead objects the names of trash; returns those that are there."""
+        objects, prefix = self._layout.objects, files.unique(TRASH_PREFIX)
+        trash = []
+        for number, path in enumerate(dead):
+            aside = f"{prefix}-{number}"
+            # registered, but somebody removed it by hand
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{objects}/{path.base}", f"{objects}/{aside}")  # noqa: PTH104
+                trash.append(objects / aside)
+            self._fault("move")
+        return trash
+
+    def _delete(self, trash: list[Path]) -> int:
         freed = 0
         for path in trash:
             try:
@@ -288,14 +296,6 @@ class _Collection:
 
 def _is_written(evaluation: Path) -> bool:
     return Path("/proc", evaluation.name.removeprefix(files.UNFINISHED)).exists()
-
-
-def _rename(old: Path, new: Path) -> bool:
-    try:
-        old.rename(new)
-    except FileNotFoundError:
-        return False  # registered, but somebody removed it by hand
-    return True
 
 
 def _is_staging(name: str, sessions: Collection[str]) -> bool:

@@ -49,82 +49,53 @@ def is_whole(layout: Layout, info: ObjectInfo, full: bool) -> bool:
         header, records = manifest.load(layout.manifest(path))
         if header.info != info or StorePath.of_content(path.name, info.nar_hash) != path:
             return False
-        pieces = _Comparison(layout.object(path), records, full).pieces()
-        if full:
-            return _hash(pieces) == info.nar_hash
-        for _ in pieces:
-            pass
+        if not full:
+            _Comparison(layout.object(path), records).run()
+            return True
+        with nar.Hasher() as hasher:
+            _Hashed(layout.object(path), records, hasher).run()
+            return hasher.result()[0] == info.nar_hash
     except (_DifferentError, CcError, OSError, ValueError, KeyError):
         return False
-    return True
-
-
-def _hash(pieces: Iterator[bytes]) -> Sha256:
-    with nar.Hasher() as hasher:
-        for chunk in nar.chunks(pieces):
-            hasher.feed(chunk)
-        return hasher.result()[0]
 
 
 class _Comparison:
-    """Goes through an object by its manifest; the pieces of its NAR if they are `wanted`, else none."""
+    """Goes through an object by its manifest; raises what `is_whole` takes for a no."""
 
-    def __init__(self, place: Path, records: Iterator[Record], wanted: bool) -> None:
+    def __init__(self, place: Path, records: Iterator[Record]) -> None:
         self._place = os.fsencode(place)
         self._records = records
-        self._wanted = wanted
-        self._names: dict[bytes, set[bytes]] = {}
-        self._open: list[bytes] = []  # what the paths in each folder begin with that is not closed yet
+        self._counts: dict[bytes, int] = {}  # entries of each folder
 
-    def pieces(self) -> Iterator[bytes]:
-        wanted = self._wanted
-        if wanted:
-            yield nar.MAGIC
+    def run(self) -> None:
+        counts, place = self._counts, self._place
         for kind, path, size, payload in self._records:
-            where = self._place + b"/" + path if path else self._place
-            if wanted:
-                yield from self._opening(path)
+            where = place
             if path:
-                folder, _, name = path.rpartition(b"/")
-                self._names[folder].add(name)
+                where = b"%b/%b" % (place, path)
+                counts[path.rpartition(b"/")[0]] += 1
             if kind == b"d":
-                yield from self._folder(where, path)
+                self.folder(where, path)
+                counts[path] = 0
             elif kind == b"l":
-                yield from self._link(where, payload)
+                self.link(where, path, payload)
             else:
-                yield from self._file(where, _MODES[kind], size, payload[32:])
-            if wanted and path and kind != b"d":
-                yield nar.CLOSE
-        if wanted:
-            yield from self._closing(b"")
-        self._nothing_was_added()
+                self.file(where, path, _MODES[kind], size, payload[32:])
+        # all that should be there is: nothing else can have been added if there is as much
+        for folder, count in counts.items():
+            if len(os.listdir(os.path.join(place, folder))) != count:
+                raise _DifferentError
 
-    def _opening(self, path: bytes) -> Iterator[bytes]:
-        yield from self._closing(path)
-        if path:
-            yield nar.ENTRY + nar.string(path.rpartition(b"/")[2]) + nar.NODE
-
-    def _closing(self, following: bytes) -> Iterator[bytes]:
-        """Ends the folders that `following` is not in."""
-        while self._open and not (following and following.startswith(self._open[-1])):
-            yield nar.CLOSE + nar.CLOSE if self._open.pop() else nar.CLOSE
-
-    def _folder(self, where: bytes, path: bytes) -> Iterator[bytes]:
+    def folder(self, where: bytes, path: bytes) -> None:
         status = os.lstat(where)
         if status.st_mode != _FOLDER or status.st_mtime_ns != MTIME_NS:
             raise _DifferentError
-        self._names[path] = set()
-        if self._wanted:
-            self._open.append(path + b"/" if path else b"")
-            yield nar.DIRECTORY
 
-    def _link(self, where: bytes, target: bytes) -> Iterator[bytes]:
+    def link(self, where: bytes, path: bytes, target: bytes) -> None:
         if os.lstat(where).st_mtime_ns != MTIME_NS or os.readlink(where) != target:  # noqa: PTH115
             raise _DifferentError
-        if self._wanted:
-            yield nar.SYMLINK + nar.string(target) + nar.CLOSE
 
-    def _file(self, where: bytes, mode: int, size: int, xxh3: bytes) -> Iterator[bytes]:
+    def file(self, where: bytes, path: bytes, mode: int, size: int, xxh3: bytes) -> None:
         descriptor = os.open(where, nar.READ)
         try:
             status = os.fstat(descriptor)
@@ -133,31 +104,85 @@ class _Comparison:
             data = os.read(descriptor, size + 1) if size <= nar.CHUNK else b""
         finally:
             os.close(descriptor)
-        if self._wanted:
-            yield nar.file_head(size, bool(mode & stat.S_IXUSR))
         if size > nar.CHUNK:
-            yield from self._large(where, size, xxh3)
+            self.large(where, path, mode, size, xxh3)
         elif xxhash.xxh3_128_digest(data) != xxh3:
             raise _DifferentError
-        elif self._wanted:
-            yield data
-        if self._wanted:
-            yield nar.file_tail(size)
+        else:
+            self.content(path, mode, size, data)
 
-    def _large(self, where: bytes, size: int, xxh3: bytes) -> Iterator[bytes]:
+    def content(self, path: bytes, mode: int, size: int, data: bytes) -> None:
+        """Called with every small file that is what it should be."""
+
+    def large(self, where: bytes, path: bytes, mode: int, size: int, xxh3: bytes) -> None:
         state = xxhash.xxh3_128()
         for data in nar.read_large(where, size):
             state.update(data)
-            if self._wanted:
-                yield data
         if state.digest() != xxh3:
             raise _DifferentError
 
-    def _nothing_was_added(self) -> None:
-        for folder, names in self._names.items():
-            with os.scandir(os.path.join(self._place, folder)) as entries:
-                if any(entry.name not in names for entry in entries):
-                    raise _DifferentError
+
+class _Hashed(_Comparison):
+    """Also feeds the object's NAR to `hasher`, about a MiB at a time."""
+
+    def __init__(self, place: Path, records: Iterator[Record], hasher: nar.Hasher) -> None:
+        super().__init__(place, records)
+        self._hasher = hasher
+        self._parts: list[bytes] = [nar.MAGIC]
+        self._size = 0
+        self._open: list[bytes] = []  # what paths in each folder begin with that is not closed yet
+
+    def run(self) -> None:
+        super().run()
+        self._close(b"")
+        self._flush()
+
+    def _flush(self) -> None:
+        self._hasher.feed(b"".join(self._parts))
+        self._parts.clear()
+        self._size = 0
+
+    def _begin(self, path: bytes) -> None:
+        """Ends the folders that `path` is not in, and begins its entry."""
+        if self._open and not path.startswith(self._open[-1]):
+            self._close(path)
+        if path:
+            self._parts += (nar.ENTRY, nar.string(path.rpartition(b"/")[2]), nar.NODE)
+
+    def _close(self, following: bytes) -> None:
+        while self._open and not (following and following.startswith(self._open[-1])):
+            self._parts.append(nar.CLOSE + nar.CLOSE if self._open.pop() else nar.CLOSE)
+
+    def folder(self, where: bytes, path: bytes) -> None:
+        super().folder(where, path)
+        self._begin(path)
+        self._parts.append(nar.DIRECTORY)
+        self._open.append(path + b"/" if path else b"")
+
+    def link(self, where: bytes, path: bytes, target: bytes) -> None:
+        super().link(where, path, target)
+        self._begin(path)
+        self._parts += (nar.SYMLINK, nar.string(target), nar.CLOSE, nar.CLOSE if path else b"")
+
+    def content(self, path: bytes, mode: int, size: int, data: bytes) -> None:
+        self._begin(path)
+        tail = nar.file_tail(size)
+        self._parts += (nar.file_head(size, mode == _MODES[b"x"]), data, tail + nar.CLOSE if path else tail)
+        self._size += size
+        if self._size > nar.CHUNK:
+            self._flush()
+
+    def large(self, where: bytes, path: bytes, mode: int, size: int, xxh3: bytes) -> None:
+        self._begin(path)
+        self._parts.append(nar.file_head(size, mode == _MODES[b"x"]))
+        self._flush()
+        state = xxhash.xxh3_128()
+        for data in nar.read_large(where, size):
+            state.update(data)
+            self._hasher.feed(data)
+        if state.digest() != xxh3:
+            raise _DifferentError
+        self._parts.append(nar.file_tail(size) + (nar.CLOSE if path else b""))
 
 
 def scrub(layout: Layout, headers: Sequence[Header], full: bool) -> Iterator[tuple[Header, bool]]:
