@@ -451,7 +451,8 @@ def test_cancelled_at_any_moment(builds: Builds) -> None:
         timer.start()
         assert builds.run(f"sleep {mark}", cancel=cancel).result.outcome == "cancelled"
         timer.join()
-        wait_until(lambda: not alive(mark))
+        if builds.executor.name != "remote":  # a service may finish what it had given no name yet
+            wait_until(lambda: not alive(mark))
 
 
 def test_cancelling_later_does_no_harm(builds: Builds) -> None:
