@@ -99,6 +99,11 @@ def all_of(*sinks: Sink) -> Sink:
     return send
 
 
+def to_sink(label: str, sink: Sink) -> Callable[[int, int | None], None]:
+    """Reports bytes that are done, and of how many if that is known, as the progress of `label`."""
+    return lambda done, total: sink(Progressed(label, done, total, "bytes"))
+
+
 @contextmanager
 def reported(sink: Sink, target: str, work: Work, expected: float | None = None) -> Iterator[None]:
     """Says when the work on `target` in the block begins and how it ends."""
@@ -108,6 +113,9 @@ def reported(sink: Sink, target: str, work: Work, expected: float | None = None)
     try:
         yield
         failed = None
+    except KeyboardInterrupt:
+        failed = "interrupted"
+        raise
     except Exception as error:
         failed = getattr(error, "code", failed)
         raise

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ccstore.cache.sources import Source
 from ccstore.codec.keyfile import read_secret
 from ccstore.codec.signing import PublicKey, SecretKey
 from ccstore.errors import CcError
-from ccstore.recipe.project import UserConfig
-from ccstore.recipe.settings import Settings
+from ccstore.recipe.userfile import user_file
+
+if TYPE_CHECKING:  # what validates a configuration takes longer to load than a small push
+    from ccstore.recipe.settings import Settings, UserConfig
 
 KEY_VARIABLE = "CCSTORE_SIGNING_KEY"
 
@@ -24,6 +28,18 @@ def configured(*settings: Settings) -> list[Source]:
         priority = each.priority if before.priority is None else before.priority
         found[each.url] = Source(each.url, tuple(dict.fromkeys((*before.keys, *keys))), priority)
     return list(found.values())
+
+
+def to_text(sources: Iterable[Source]) -> str:
+    """One line for the evaluation cache, which `remembered` reads."""
+    return json.dumps([[each.url, list(map(str, each.keys)), each.priority] for each in sources])
+
+
+def remembered(text: str) -> list[Source]:
+    """The caches as they were configured when `to_text` wrote them down."""
+    return [
+        Source(url, tuple(map(PublicKey.parse, keys)), priority) for url, keys, priority in json.loads(text)
+    ]
 
 
 def trusted_keys(sources: Iterable[Source]) -> list[PublicKey]:
@@ -41,15 +57,15 @@ def chosen(sources: list[Source], url: str | None) -> list[Source]:
     return [Source(url.rstrip("/"), tuple(trusted_keys(sources)))]
 
 
-def signing_key(given: Path | None, environ: Mapping[str, str], user: UserConfig, folder: Path) -> SecretKey:
+def signing_key(given: Path | None, environ: Mapping[str, str], user: Callable[[], UserConfig]) -> SecretKey:
     """The secret key that signs: of a file that is given, or named by CCSTORE_SIGNING_KEY, or in the configuration of
-    the person, whose file lies in `folder`. Raises `key-missing`, and as `read_secret`."""
+    the `user`, which is asked last. Raises `key-missing`, and as `read_secret`."""
     if given is not None:
         return read_secret(given)
     if environ.get(KEY_VARIABLE):
         return read_secret(Path(environ[KEY_VARIABLE]))
-    if user.signing_key:
-        return read_secret(folder / Path(user.signing_key).expanduser())
+    if named := user().signing_key:
+        return read_secret(Path(user_file(environ) or "").parent / Path(named).expanduser())
     raise CcError(
         "key-missing",
         "there is no key to sign with",

@@ -2,11 +2,14 @@
 
     <store>/evaluations/<CRC-32 of the project's folder, hex>-<TARGET>
 
-    ccstore-evaluation 2 <newest change time and count of ccstore's own files that make keys>
+    ccstore-evaluation 3 <newest change time and count of ccstore's own files that make keys>
     <project folder>
+    <file of the person's configuration, which says whom they trust>
     <object base name> <root name> <step name>
+    <the caches that are configured>
     <when the evaluation began, in nanoseconds>
     <kind> <inode> <size> <mtime ns> <ctime ns> <XXH3-128 or -> <path>     one line for each file or folder
+    - 0 0 0 0 - <path>                                      what was not there
     end                                                     without it lines may be lost: no answer
 
 Reading one takes some lstat calls and nothing that is slow to import: no SQLite, YAML or pydantic. A file counts
@@ -22,13 +25,27 @@ import os
 import stat
 import time
 from binascii import crc32
+from collections.abc import Sequence
+from typing import NamedTuple
 
-VERSION = "ccstore-evaluation 2"
+from ccstore.recipe.userfile import user_file
+
+VERSION = "ccstore-evaluation 3"
 FOLDER = "evaluations"
 END = "end"
 UNFINISHED = ".new-"  # and the number of the process that writes it
 KERNEL_TICK = 20_000_000  # nanoseconds; Linux stamps files with the time of its last tick
 COARSEST_TICK = 2_000_000_000  # nanoseconds; FAT counts in two seconds, NFS and ext3 in one
+
+
+class Known(NamedTuple):
+    """An answer: the object's base name, the root that keeps it, the step that gives it; the caches that are
+    configured (`ccstore.build.caches.remembered` reads them)."""
+
+    base: str
+    root: str
+    step: str
+    caches: str
 
 
 def cache_path(store: str, project: str, target: str) -> str:
@@ -55,29 +72,38 @@ def _head(newest: int, count: int) -> str:
 def lookup(store: str, project: str, target: str) -> str | None:
     """The object's base name if nothing that the last evaluation read has changed and it is still rooted."""
     answer = known(store, project, target)
-    return answer[0] if answer else None
+    return answer.base if answer else None
 
 
-def known(store: str, project: str, target: str) -> tuple[str, str] | None:
-    """Like `lookup`: the object's base name and the name of the step that gives it."""
+def known(store: str, project: str, target: str) -> Known | None:
+    """Like `lookup`, with all that is known."""
     try:
         with open(cache_path(store, project, target), encoding="utf-8", errors="surrogateescape") as file:
-            head, folder, answer, clock, *lines, end, _ = file.read().split("\n")
+            head, folder, person, answer, caches, clock, *lines, end, _ = file.read().split("\n")
         base, root, step = answer.split(" ")
         if head != _head(*own_files()) or folder != project or end != END:
+            return None
+        if person != _person():  # somebody else may trust others
             return None
         os.lstat(f"{store}/objects/{base}")
         with open(f"{store}/roots/{root}", encoding="utf-8") as file:
             if f'"path":"{base}"' not in file.read():  # another checkout of the project has the root now
                 return None
         began = int(clock)
-        return (base, step) if all(_unchanged(line, began) for line in lines if line) else None
+        unchanged = all(_unchanged(line, began) for line in lines if line)
+        return Known(base, root, step, caches) if unchanged else None
     except (OSError, ValueError):
         return None  # whatever is wrong with a cache, the answer is computed instead
 
 
+def _person() -> str:
+    return user_file(os.environ) or ""
+
+
 def _unchanged(line: str, began: int) -> bool:
     kind, inode, size, mtime, ctime, digest, path = line.split(" ", 6)
+    if kind == "-":
+        return not os.path.lexists(path)
     now = os.lstat(path)
     if kind != _kind(now) or f"{now.st_ino} {now.st_size} {now.st_mtime_ns}" != f"{inode} {size} {mtime}":
         return False
@@ -87,16 +113,25 @@ def _unchanged(line: str, began: int) -> bool:
 
 
 def record(
-    store: str, project: str, target: str, answer: tuple[str, str, str], began: int, read: list[str]
+    store: str,
+    project: str,
+    target: str,
+    answer: Known,
+    began: int,
+    read: list[str],
+    absent: Sequence[str] = (),
 ) -> None:
-    """Writes down what `target` gave (object, root and step), unless a file of `read` changed since `began`.
+    """Writes down what `target` gave, unless a file of `read` changed since `began` or one of `absent` is there now.
 
     Nor is anything written when a file of ccstore's own that makes keys has changed since then.
     """
     newest, count = own_files()
     if newest >= began:
         return
-    lines = [_head(newest, count), project, " ".join(answer), str(began)]
+    if any("\n" in path or os.path.lexists(path) for path in absent):
+        return
+    lines = [_head(newest, count), project, _person(), " ".join(answer[:3]), answer.caches, str(began)]
+    lines += [f"- 0 0 0 0 - {path}" for path in absent]
     for path in read:
         now = os.lstat(path)
         if now.st_ctime_ns >= began or "\n" in path:

@@ -3,7 +3,8 @@
 A realisation that came from a cache counts in the store only while one of the keys that signed it is trusted here: a
 key that is taken out of the configuration takes with it what it vouched for, and a project does not inherit what
 another one, with other keys, took into a store that they share. What caches say is kept in the store once the run
-has its objects, in one go: until then a collection might take it for dead.
+has its objects, in one go: until then a collection might take it for dead. It may do so with what the store knew, too:
+a fact that no root leads to yet is written down again.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Knowledge:
         self._store = store
         self._keys = tuple(keys)
         self.sources = sources
-        self._taken: dict[str, tuple[AnyDerivation, Outputs]] = {}
+        self._used: dict[str, tuple[AnyDerivation, Outputs]] = {}
         self._lock = Lock()
 
     def local(self, output: OutputId) -> Realisation | None:
@@ -47,22 +48,29 @@ class Knowledge:
 
     def outputs(self, derivation: AnyDerivation) -> Outputs:
         """What `derivation` gave as far as the store knows: all of it or nothing."""
-        return known_outputs(derivation, self.local)
+        return self._noted(derivation, known_outputs(derivation, self.local))
 
     def ask(self, derivation: AnyDerivation, label: str) -> Outputs:
         """What caches say that `derivation` gave: all of it or nothing."""
         sources = self.sources
         if sources is None:
             return {}
-        found = known_outputs(derivation, lambda output: sources.realisation(output, label))
+        return self._noted(
+            derivation, known_outputs(derivation, lambda output: sources.realisation(output, label))
+        )
+
+    def _noted(self, derivation: AnyDerivation, found: Outputs) -> Outputs:
         if found:
             with self._lock:
-                self._taken[derivation.id] = (derivation, found)
+                self._used[derivation.id] = (derivation, found)
         return found
 
     def keep(self) -> None:
-        """Writes to the store what was taken from caches and is not there."""
-        for derivation, outputs in self._taken.values():
+        """Writes to the store what the run went by and is not there: from caches, or collected meanwhile.
+
+        To be called under the shared `gc.lock`, which is held until a root leads there.
+        """
+        for derivation, outputs in self._used.values():
             missing = [each for each in outputs.values() if self.local(each.id) is None]
             if missing:
                 self._store.realisations.record(derivation, missing)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ccstore.build.evaluation import Known
 from ccstore.build.substitute import not_there, receive
 from ccstore.cache.open import open_cache
 from ccstore.cache.pack import DEFAULT, Packing
@@ -66,6 +67,13 @@ def push(
             return pushing.run(parcels, behind)
     finally:
         cache.close()
+
+
+def evaluated(store: Store, known: Known) -> Realisation | None:
+    """The realisation that the evaluation cache's answer is of; None if it is not what it was then."""
+    root = store.roots.get(known.root)
+    found = store.realisations.get(root.realisation) if root and root.realisation else None
+    return found if found and found.object.path.base == known.base else None
 
 
 def closure(store: Store, targets: Iterable[Realisation]) -> list[Realisation]:

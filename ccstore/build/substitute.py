@@ -9,14 +9,13 @@ from ccstore.cache.problems import MISSES, invalid
 from ccstore.cache.receive import received
 from ccstore.cache.sources import Offer, Sources
 from ccstore.errors import CcError
-from ccstore.events import Sink, reported
+from ccstore.events import Sink, reported, to_sink
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.storepath import StorePath
 from ccstore.ports import Cancel, Fault, no_fault
 from ccstore.store.failures import disk_full
 from ccstore.store.session import Session
 from ccstore.store.store import Store
-from ccstore.transfer.attempt import to_sink
 
 _WRONG = frozenset({"nar-invalid", "hash-mismatch", "output-invalid"})
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
 from ccstore.build import evaluation
-from ccstore.build.caches import chosen, configured, trusted_keys
+from ccstore.build.caches import chosen, configured, to_text, trusted_keys
 from ccstore.build.estimate import Estimate, Limits, estimate
+from ccstore.build.evaluation import Known
 from ccstore.build.knowledge import Knowledge, in_waves
 from ccstore.build.lineage import lineage_of
 from ccstore.build.plan import Expected, History, Planned, plan, similar
@@ -42,8 +43,15 @@ from ccstore.model.realisation import Realisation
 from ccstore.model.storepath import StorePath
 from ccstore.ports import Cancel, Executor, Fault, no_fault
 from ccstore.recipe.lower import lower
-from ccstore.recipe.project import Project, UserConfig, load_project, load_user_config
+from ccstore.recipe.project import (
+    Project,
+    UserConfig,
+    files_of_user,
+    load_project,
+    load_user_config,
+)
 from ccstore.recipe.settings import RemoteSettings
+from ccstore.store.failures import explained
 from ccstore.store.store import Store
 
 
@@ -77,9 +85,14 @@ class Workspace:
     @classmethod
     def open(cls, project_root: Path, store_root: Path) -> Workspace:
         """Raises CcError for a recipe that is wrong and for a store that cannot be used."""
+        return cls.load(project_root, lambda: Store.open(store_root))
+
+    @classmethod
+    def load(cls, project_root: Path, store: Callable[[], Store]) -> Workspace:
+        """Like `open`, with a store that is asked for once the project is loaded."""
         began = evaluation.clock()
         project, user = load_project(project_root), load_user_config(os.environ)
-        return cls(project, user, Store.open(store_root), began)
+        return cls(project, user, store(), began)
 
     def __enter__(self) -> Workspace:
         return self
@@ -255,9 +268,11 @@ class Workspace:
                 fault=fault,
             )
             found = realize(self.graph, refs, runner, self.local_content, self._jobs(options))
-            knowledge.keep()
-            for name, ref in (roots or {}).items():
-                self.store.roots.add(name, found[ref].object.path, found[ref].id, fault)
+            fault("made")
+            with explained(self.store.root), self.store.gc_lock.shared():
+                knowledge.keep()
+                for name, ref in (roots or {}).items():
+                    self.store.roots.add(name, found[ref].object.path, found[ref].id, fault)
         return found
 
     def remote(self, url: str | None = None) -> Remote:
@@ -287,7 +302,8 @@ class Workspace:
             self._remember(target, self.graph.find(target), self.require_realised(target), label)
 
     def _remember(self, target: str, ref: Ref, realisation: Realisation, label: str = "") -> None:
-        read = [*map(str, self.project.files_read), *map(str, self.project.dirs_listed)]
+        read, absent = files_of_user(os.environ)
+        read += [*map(str, self.project.files_read), *map(str, self.project.dirs_listed)]
         for step in self.graph.closure(ref):
             if isinstance(step, Local):
                 read += _files_of(step.path)
@@ -295,9 +311,10 @@ class Workspace:
             str(self.store.root),
             str(self.project.root),
             label or target,
-            (realisation.object.path.base, self.root_name(target), ref.step),
+            Known(realisation.object.path.base, self.root_name(target), ref.step, to_text(self.caches)),
             self.began,
             list(dict.fromkeys(read)),
+            absent,
         )
 
     def expected(self, step: Step) -> Expected | None:

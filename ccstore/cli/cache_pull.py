@@ -6,12 +6,12 @@ import click
 
 from ccstore.build.caches import chosen
 from ccstore.build.sharing import pull
-from ccstore.build.workspace import Options
-from ccstore.cache.sources import Sources
+from ccstore.cache.sources import Source, Sources
 from ccstore.cli.console import progress
 from ccstore.cli.context import json_option, print_json, store_option
-from ccstore.cli.sharing import shared
+from ccstore.cli.sharing import Shared, shared
 from ccstore.errors import CcError
+from ccstore.events import Sink
 from ccstore.model.storepath import StorePath
 from ccstore.ports import Cancel
 
@@ -33,15 +33,10 @@ def command(targets: tuple[str, ...], url: str | None, as_json: bool, store: str
     """
     cancel = Cancel()
     with shared(targets, store) as found, progress() as sink:
-        paths: list[StorePath] = []
-        if found.work and found.targets:
-            options = Options(cache=url, build=False)
-            if not chosen(found.caches, url):
-                raise no_caches()
-            got = found.work.realize(found.targets, sink=sink, options=options, cancel=cancel)
-            paths += [got[ref].object.path for ref in found.work.find(found.targets)]
+        paths = _pulled(found, url, sink, cancel) if found.targets else []
         if found.paths:
-            with Sources(chosen(found.caches, url), sink, cancel) as sources:
+            # an object is known by its name, whoever gives it: no key is wanted, and no configuration for a URL
+            with Sources([Source(url.rstrip("/"))] if url else found.caches, sink, cancel) as sources:
                 pull(found.store, sources, found.paths, sink, cancel)
             paths += found.paths
         lines = [str(found.store.objects.path(path)) for path in paths]
@@ -50,6 +45,18 @@ def command(targets: tuple[str, ...], url: str | None, as_json: bool, store: str
         print_json([{"path": line, "storePath": path.logical} for path, line in values])
     else:
         click.echo("\n".join(lines))
+
+
+def _pulled(found: Shared, url: str | None, sink: Sink, cancel: Cancel) -> list[StorePath]:
+    """The objects of the targets."""
+    from ccstore.build.workspace import Options
+
+    assert found.work, "targets have a project"
+    if not chosen(found.caches, url):
+        raise no_caches()
+    options = Options(cache=url, build=False)
+    got = found.work.realize(found.targets, sink=sink, options=options, cancel=cancel)
+    return [got[ref].object.path for ref in found.work.find(found.targets)]
 
 
 def no_caches() -> CcError:

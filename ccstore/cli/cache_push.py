@@ -12,9 +12,8 @@ from ccstore.build.sharing import PushOptions, push
 from ccstore.cache.pack import Packing
 from ccstore.cli.console import progress
 from ccstore.cli.context import json_option, print_json, size, store_option
-from ccstore.cli.sharing import Shared, shared
+from ccstore.cli.sharing import shared
 from ccstore.errors import CcError
-from ccstore.model.realisation import Realisation
 
 LEVELS = {"zstd": range(1, 20), "xz": range(10), "none": range(0)}
 
@@ -55,12 +54,12 @@ def command(
             "usage", f"{compression} has no level {level}", hint="`ccstore cache push --help` shows them"
         )
     with shared(targets, store) as found, progress() as sink:
-        secret = signing_key(key, os.environ, found.user, config_folder())
+        secret = signing_key(key, os.environ, lambda: found.user)
         pushed = push(
             found.store,
             found.only_cache(url),
             secret,
-            _realised(found),
+            found.realised(),
             found.paths,
             options=PushOptions(inputs, force, Packing(compression, level)),
             sink=sink,
@@ -79,12 +78,3 @@ def command(
         click.echo(paths[each.info.path])
     sent = [each.size for each in pushed if each.state == "sent"]
     click.echo(f"{len(sent)} of {len(pushed)} objects sent, {size(sum(sent))}", err=True)
-
-
-def _realised(found: Shared) -> list[Realisation]:
-    return [found.work.require_realised(target) for target in found.targets] if found.work else []
-
-
-def config_folder() -> Path:
-    """Where the person's configuration lies."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()) / "ccstore"

@@ -12,7 +12,6 @@ from ccstore.build import documents
 from ccstore.build.caches import configured, signing_key, trusted_keys
 from ccstore.build.documents import SIGNATURE, Kind
 from ccstore.build.workspace import Options, Workspace
-from ccstore.cli.cache_push import config_folder
 from ccstore.cli.context import print_json
 from ccstore.codec.keyfile import read_public
 from ccstore.codec.signing import PublicKey, SecretKey
@@ -46,7 +45,7 @@ def write(
 def _secret(work: Workspace, key_file: str | None) -> SecretKey | None:
     """The key that is given or configured, as `ccstore cache push` takes it; None if there is none."""
     try:
-        return signing_key(Path(key_file) if key_file else None, os.environ, work.user, config_folder())
+        return signing_key(Path(key_file) if key_file else None, os.environ, lambda: work.user)
     except CcError as error:
         if error.code != "key-missing":
             raise

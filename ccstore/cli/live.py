@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ccstore.cli.context import duration
-from ccstore.cli.running import DONE, Running, note
+from ccstore.cli.running import DONE, Running, note, outcome
 from ccstore.cli.terminal import shown
 from ccstore.events import Event, Finished, Logged, Noted, Progressed, Sink, Started
 
@@ -99,7 +99,7 @@ def _remaining(running: Running, now: float) -> str:
 
 def _finished(event: Finished) -> Text | None:
     if event.failed:
-        return Text(f"✗ {event.target} failed after {duration(event.seconds)}", style="red")
+        return Text(f"✗ {event.target} {outcome(event)} after {duration(event.seconds)}", style="red")
     if event.work != "build" and event.seconds < _QUIET_UNDER:
         return None
     return Text.assemble(("✓ ", "green"), f"{event.target} {DONE[event.work]} in {duration(event.seconds)}")

@@ -56,9 +56,8 @@ def _cached_answer(argv: list[str]) -> str | None:
         known = evaluation.known(store, project, target)
         if known is None:
             return None
-        base, step = known
-        lines.append(f"{store}/objects/{base}\n")
-        steps.setdefault(step, present(step, lines[-1]))
+        lines.append(f"{store}/objects/{known.base}\n")
+        steps.setdefault(known.step, present(known.step, lines[-1]))
     return "".join(steps.values() if argv[0] == "plan" else lines)
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 
 from ccstore.cli.context import duration
-from ccstore.cli.running import DONE, Running, note
+from ccstore.cli.running import Running, note, outcome
 from ccstore.cli.terminal import shown
 from ccstore.events import Event, Finished, Logged, Noted, Progressed, Started
 
@@ -40,8 +40,7 @@ class PlainLines:
             _print(f"{event.target}> {event.line}")
         elif isinstance(event, Finished):
             self._running.pop(event.target, None)
-            outcome = f"failed ({event.failed})" if event.failed else DONE[event.work]
-            _print(f"{event.target}: {outcome} after {duration(event.seconds)}")
+            _print(f"{event.target}: {outcome(event)} after {duration(event.seconds)}")
         elif isinstance(event, Noted):
             _print(note(event))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ccstore.cli.context import size
-from ccstore.events import Noted
+from ccstore.events import Finished, Noted
 
 DONE = {
     "fetch": "fetched",
@@ -48,6 +48,13 @@ class Running:
         if fraction is not None:
             return f"{fraction:.0%}"
         return f"{self.done} {self.unit}" if self.unit else ""
+
+
+def outcome(event: Finished) -> str:
+    """How work ended, in words."""
+    if event.failed == "interrupted":
+        return event.failed
+    return f"failed ({event.failed})" if event.failed else DONE[event.work]
 
 
 def note(event: Noted) -> str:

@@ -1,35 +1,78 @@
-"""What the verbs of caches have in common: targets and store paths, with or without a project."""
+"""What the verbs of caches have in common: targets and store paths, with or without a project.
+
+What costs more than a small push, loading the project and its recipes, is done only when the answer of the last
+evaluation does not hold any more, or something is asked that it does not tell.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ccstore.build.caches import configured
-from ccstore.build.locate import find_project
-from ccstore.build.workspace import Workspace
+from ccstore.build import evaluation
+from ccstore.build.caches import configured, remembered
+from ccstore.build.locate import find_project, require_project
+from ccstore.build.sharing import evaluated
 from ccstore.cache.sources import Source
-from ccstore.cli.context import open_store, open_workspace
+from ccstore.cli.context import open_store
 from ccstore.errors import CcError
+from ccstore.model.realisation import Realisation
 from ccstore.model.storepath import StorePath
-from ccstore.recipe.project import UserConfig, load_user_config
 from ccstore.store.store import Store
 
+if TYPE_CHECKING:
+    from ccstore.build.workspace import Workspace
+    from ccstore.recipe.settings import UserConfig
 
-@dataclass
+
 class Shared:
-    """What an argument list means: targets of the project, if there is one, and store paths."""
+    """What an argument list means: `targets` of the project, if there is one, and store `paths`."""
 
-    store: Store
-    user: UserConfig
-    work: Workspace | None
-    targets: list[str] = field(default_factory=list)
-    paths: list[StorePath] = field(default_factory=list)
+    def __init__(self, arguments: tuple[str, ...], store: str | None) -> None:
+        self.targets: list[str] = []
+        self.paths: list[StorePath] = []
+        for argument in arguments:
+            path = _store_path(argument)
+            if path:
+                self.paths.append(path)
+            else:
+                self.targets.append(argument)
+        self.project = require_project(".") if self.targets else find_project(".")
+        self._given_store = store
 
-    @property
+    @cached_property
+    def store(self) -> Store:
+        return open_store(self._given_store)
+
+    @cached_property
+    def work(self) -> Workspace | None:
+        """The project, evaluated as it is now."""
+        from ccstore.build.workspace import Workspace
+
+        return Workspace.load(Path(self.project), lambda: self.store) if self.project else None
+
+    @cached_property
+    def user(self) -> UserConfig:
+        from ccstore.recipe.project import load_user_config
+
+        return self.work.user if self.work else load_user_config(os.environ)
+
+    @cached_property
+    def _known(self) -> dict[str, evaluation.Known | None]:
+        """What the evaluation cache has of each target."""
+        store, project = str(self.store.root), self.project or ""
+        return {target: evaluation.known(store, project, target) for target in self.targets}
+
+    @cached_property
     def caches(self) -> list[Source]:
+        """The configured caches."""
+        for known in self._known.values():
+            if known:
+                return remembered(known.caches)
         return self.work.caches if self.work else configured(self.user)
 
     def only_cache(self, given: str | None) -> str:
@@ -44,23 +87,28 @@ class Shared:
             hint="--to URL names the cache: file:///folder, or https://…",
         )
 
+    def realised(self) -> list[Realisation]:
+        """What the targets give as their recipes are now; raises `not-realised`."""
+        return [self._realised(target) for target in self.targets]
+
+    def _realised(self, target: str) -> Realisation:
+        known = self._known[target]
+        found = evaluated(self.store, known) if known else None
+        if found is None:
+            assert self.work, "targets have a project"
+            return self.work.require_realised(target)
+        return found
+
 
 @contextmanager
 def shared(arguments: tuple[str, ...], store: str | None) -> Iterator[Shared]:
-    """Opens what `arguments` need. Store paths need no project; what has a slash or a store path's hash is one."""
-    paths, targets = [], []
-    for argument in arguments:
-        path = _store_path(argument)
-        if path:
-            paths.append(path)
-        else:
-            targets.append(argument)
-    if targets or find_project("."):
-        with open_workspace(store) as work:
-            yield Shared(work.store, work.user, work, targets, paths)
-    else:
-        with open_store(store) as opened:
-            yield Shared(opened, load_user_config(os.environ), None, targets, paths)
+    """What `arguments` mean. Store paths need no project; what has a slash or a store path's hash is one."""
+    found = Shared(arguments, store)
+    try:
+        yield found
+    finally:
+        if "store" in vars(found):
+            found.store.close()
 
 
 def _store_path(argument: str) -> StorePath | None:

@@ -15,11 +15,11 @@ from pathlib import Path
 from ccstore.codec.oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST, Descriptor, Reference
 from ccstore.codec.ociauth import RegistryAuth, auth_needed, base_url, find_credentials
 from ccstore.errors import CcError
-from ccstore.events import Sink
+from ccstore.events import Sink, to_sink
 from ccstore.fetch.oci_image import wrong_hash
 from ccstore.model.hashes import Sha256
 from ccstore.ports import Cancel
-from ccstore.transfer.attempt import Line, Meter, TransferError, Wanted, open_client, to_sink
+from ccstore.transfer.attempt import Line, Meter, TransferError, Wanted, open_client
 from ccstore.transfer.download import Download
 from ccstore.transfer.partial import Partial, disk_errors
 from ccstore.transfer.patience import Patience

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccstore.errors import CcError
-from ccstore.events import Noted, Sink
+from ccstore.events import Noted, Sink, to_sink
 from ccstore.fetch.mirrors import Mirrors
 from ccstore.model.derivation import FixedOutput
 from ccstore.model.graph import UrlSource
 from ccstore.ports import Cancel
-from ccstore.transfer.attempt import Line, Meter, TransferError, Wanted, open_client, redacted, to_sink
+from ccstore.transfer.attempt import Line, Meter, TransferError, Wanted, open_client, redacted
 from ccstore.transfer.download import Download
 from ccstore.transfer.partial import Partial
 from ccstore.transfer.patience import PATIENT, Patience

@@ -23,6 +23,7 @@ from ccstore.recipe.invalid import collected, suggestion, validate
 from ccstore.recipe.kinds import KINDS, DebianRecipe, Spec
 from ccstore.recipe.lock import Lock, check_fresh, read_lock
 from ccstore.recipe.settings import ProjectConfig, UserConfig, project_id
+from ccstore.recipe.userfile import user_file
 from ccstore.recipe.values import NAME, Base
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "ProjectConfig",
     "Recipe",
     "UserConfig",
+    "files_of_user",
     "load_project",
     "load_user_config",
 ]
@@ -66,18 +68,22 @@ class Project:
 
 def load_user_config(environ: Mapping[str, str]) -> UserConfig:
     """The person's configuration, which need not exist; raises `config-invalid`."""
-    home = Path(environ["HOME"]) if environ.get("HOME") else None
-    folder = Path(environ.get("XDG_CONFIG_HOME", ""))
-    if folder.is_absolute():
-        path = folder / "ccstore" / "config.yml"
-    elif home:
-        path = home / ".config" / "ccstore" / "config.yml"
-    else:
+    file = user_file(environ)
+    if file is None or not os.path.lexists(file):
         return UserConfig()
-    if not os.path.lexists(path):
-        return UserConfig()
-    text = document.read(path, str(path), document.CONFIG)
+    path = Path(file)
+    text = document.read(path, file, document.CONFIG)
     return validate(text, UserConfig, Base(path.parent, path.parent))
+
+
+def files_of_user(environ: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """What the person's configuration rests on: files and links that were read, and files that are not there."""
+    file = user_file(environ)
+    if file is None:
+        return [], []
+    if not os.path.lexists(file):
+        return [], [file]
+    return [*map(str, files.links_to(Path(file))), os.path.realpath(file)], []
 
 
 def load_project(root: Path, *, locks: bool = True) -> Project:

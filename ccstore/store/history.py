@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import median
 
 from ccstore.errors import CcError
 from ccstore.store.failures import explained
@@ -86,6 +85,8 @@ class History:
         runs = list(itertools.islice((run for run in self.runs(step) if run.outcome == "built"), _USUAL))
         if not runs:
             return None
+        from statistics import median  # loads fractions and decimals
+
         return Usual(median(run.seconds for run in runs), median(run.cpu_seconds for run in runs))
 
     def runs(self, step: str) -> Iterator[Run]:

@@ -22,7 +22,6 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from ccstore.events import Progressed, Sink
 from ccstore.model.hashes import Sha256
 from ccstore.ports import Cancel
 from ccstore.transfer.partial import Partial
@@ -98,11 +97,6 @@ class Wanted:
 
 
 Report = Callable[[int, int | None], None]  # bytes that are done, and of how many, where that is known
-
-
-def to_sink(label: str, sink: Sink) -> Report:
-    """Reports as the progress of `label`."""
-    return lambda done, total: sink(Progressed(label, done, total, "bytes"))
 
 
 class Meter:

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from ccstore.build import evaluation
+from ccstore.build.evaluation import Known
 from tests.conftest import write
 
 BASE = "0" * 32 + "-kernel"
+ANSWER = Known(BASE, "p/kernel", "kernel", "[]")
 
 
 @dataclass
@@ -29,7 +31,7 @@ class Case:
     def record(self, began: int) -> None:
         read = [str(self.fragment), str(self.fragment.parent)]
         evaluation.record(
-            str(self.store), str(self.project), "kernel", (BASE, "p/kernel", "kernel"), began, read
+            str(self.store), str(self.project), "kernel", ANSWER, began, read, [str(self.project / "later")]
         )
 
 
@@ -62,7 +64,7 @@ def _fold(path: Path) -> None:
 
 def test_it_answers_while_nothing_changes(case: Case) -> None:
     assert case.lookup() == BASE
-    assert evaluation.known(str(case.store), str(case.project), "kernel") == (BASE, "kernel")
+    assert evaluation.known(str(case.store), str(case.project), "kernel") == ANSWER
     assert case.lookup("other") is None
     assert evaluation.lookup(str(case.store), "/elsewhere", "kernel") is None
 
@@ -71,6 +73,7 @@ CHANGES: dict[str, Callable[[Case], object]] = {
     "one byte, size and mtime kept": lambda case: _flip(case.fragment),
     "a file came": lambda case: write(case.fragment.with_name("b.config"), ""),
     "a file went": lambda case: case.fragment.unlink(),
+    "what was not there came": lambda case: write(case.project / "later", ""),
     "the object went": lambda case: (case.store / "objects" / BASE).unlink(),
     "the root went": lambda case: (case.store / "roots/p/kernel").unlink(),
     "the root names another": lambda case: write(case.store / "roots/p/kernel", '{"path":"1-kernel"}'),
@@ -89,6 +92,15 @@ CHANGES: dict[str, Callable[[Case], object]] = {
 def test_it_is_silent_after(case: Case, change: str) -> None:
     CHANGES[change](case)
     assert case.lookup() is None
+
+
+def test_it_is_silent_for_somebody_with_another_configuration(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(case.project / "config"))
+    assert case.lookup() is None
+    case.record(_later())
+    assert case.lookup() == BASE
 
 
 def test_a_change_within_the_clock_s_tick_is_noticed(case: Case) -> None:

@@ -34,10 +34,12 @@ class Team:
         environment = {"XDG_CONFIG_HOME": str(self.top / "config"), "no_proxy": "127.0.0.1"}
         return Shell(self.project, self.top / name, environment)
 
+    def caches(self, *keys: str) -> str:
+        """The cache with its keys, for a configuration."""
+        return f"caches:\n  - url: {self.url}\n    keys: {json.dumps(list(keys))}\n"
+
     def trust(self, *keys: str) -> None:
-        listed = json.dumps(list(keys))
-        caches = f"caches:\n  - url: {self.url}\n    keys: {listed}\n"
-        write(self.project / "recipes/ccstore.yml", f"project: team\n{caches}")
+        write(self.project / "recipes/ccstore.yml", f"project: team\n{self.caches(*keys)}")
 
     def pushed(self) -> str:
         """Realises on one machine and pushes; the logical store path."""
@@ -118,6 +120,33 @@ def test_a_key_that_is_not_trusted(team: Team) -> None:
     assert other.path("data").exists()
     team.trust(wanted)
     assert code(other.run("path", "data", status=5).stderr) == "not-realised"
+
+
+def test_a_key_that_a_person_takes_back(team: Team) -> None:
+    team.pushed()
+    write(team.project / "recipes/ccstore.yml", "project: team\n")
+    config = write(team.top / "config/ccstore/config.yml", team.caches(team.key))
+    other = team.machine("other")
+    other.run("cache", "pull", "data")
+    assert other.path("data").exists()
+    write(config, "jobs: 2\n")
+    assert code(other.run("path", "data", status=5).stderr) == "not-realised"
+    write(config, team.caches(team.key))
+    assert other.path("data").exists()
+    config.unlink()
+    assert code(other.run("path", "data", status=5).stderr) == "not-realised"
+
+
+def test_a_push_goes_where_the_configuration_says_now(team: Team) -> None:
+    machine = team.machine("builder")
+    [path] = machine.realize("data")
+    push = ("cache", "push", "data", "--key", str(team.top / "key"))
+    machine.run(*push)
+    team.url = (team.top / "another").as_uri()
+    team.trust(team.key)
+    machine.run(*push)
+    [narinfo] = (team.top / "another").glob("*.narinfo")
+    assert f"/nix/store/{path.name}\n" in narinfo.read_text()
 
 
 def test_what_no_cache_has(team: Team) -> None:

@@ -47,6 +47,8 @@ def test_ctrl_c_ends_a_build_at_once(small: Project, started: list[Running], num
     assert run.wait(30) == 130
     assert (run.stdout, processes_with(marker)) == ("", [])
     assert run.stderr.splitlines()[-1] == "interrupted"
+    assert "slow: interrupted after " in run.stderr
+    assert "failed" not in run.stderr
     assert "Traceback" not in run.stderr
     assert not [each for each in (small.shell.store / "objects").iterdir() if each.name[0] == "."]
     assert_whole(small.shell)
@@ -105,4 +107,20 @@ def test_ctrl_c_ends_a_download(small: Project, started: list[Running]) -> None:
         run.signal(signal.SIGINT)
         assert run.wait(30) == 130
     assert run.stdout == ""
+    assert "file: interrupted after " in run.stderr
+    assert_whole(small.shell)
+
+
+def test_ctrl_c_ends_a_pull(small: Project, started: list[Running]) -> None:
+    said = (Path(__file__).parent.parent / "codec/golden/nix-cache/none.narinfo").read_bytes()
+    answers = (Answer(body=b"StoreDir: /nix/store\n"), Answer(body=said), Answer(body=said))
+    with Server(b"x" * 880, (*answers, Answer(hang_after=100))) as server:
+        path = "/nix/store/rsllm2la2r0fjfmlrn507j2bs7zdzj5s-tree"
+        run = Running(small.shell, "cache", "pull", path, "--from", server.url)
+        started.append(run)
+        wait_until(lambda: len(server.requests) == 4, what="the request")
+        run.signal(signal.SIGINT)
+        assert run.wait(30) == 130
+    assert run.stdout == ""
+    assert "tree: interrupted after " in run.stderr
     assert_whole(small.shell)

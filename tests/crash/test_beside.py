@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ccstore.build.workspace import Options, Workspace
+from ccstore.codec.signing import SecretKey
 from ccstore.store import gc
 from ccstore.store.store import Store
 from tests.crash.killing import spread, steps_of
@@ -111,6 +113,28 @@ def test_a_collection_at_every_step_of_a_build(tiny: Tiny, memory: Path, full: b
         mine.collect()
         assert strays(mine.store) == [], (number, step)
     print(f"{len(numbers)} of {len(steps)} points")
+
+
+def test_what_a_pull_went_by_is_there_when_it_ends(tiny: Tiny, memory: Path) -> None:
+    """A collection takes for dead what the store knew of the inputs, as no root leads there yet."""
+    key = SecretKey.generate("tests-1")
+    tiny.realize()
+    tiny.push(memory / "cache", key)
+    tiny.trust(memory / "cache", key)
+    mine = tiny.with_store_of_its_own(memory / "mine")
+    dropped = []
+
+    def fault(step: str) -> None:
+        if not holds_the_lock(step):
+            dropped.append(mine.collect().realisations)
+
+    options = Options(build=False)
+    with Workspace.open(mine.root, mine.store) as work:
+        work.realize(["made"], options=options)
+        work.store.roots.remove("tiny/made")
+        found = work.realize(["changed"], options=options, fault=fault)
+        assert sum(dropped) > 0
+        assert [work.require_realised("changed")] == list(found.values())
 
 
 def test_collecting_in_a_loop_beside_realizing_in_a_loop(tiny: Tiny, full: bool) -> None:
