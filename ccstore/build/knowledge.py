@@ -3,8 +3,8 @@
 A realisation that came from a cache counts in the store only while one of the keys that signed it is trusted here: a
 key that is taken out of the configuration takes with it what it vouched for, and a project does not inherit what
 another one, with other keys, took into a store that they share. What caches say is kept in the store once the run
-has its objects, in one go: until then a collection might take it for dead. It may do so with what the store knew, too:
-a fact that no root leads to yet is written down again.
+has its objects, in one go: until then a collection might take it for dead. It may do so with what the store knew as
+well: a fact that no root leads to yet is written down again.
 """
 
 from __future__ import annotations
