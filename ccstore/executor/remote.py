@@ -22,7 +22,7 @@ from ccstore.codec.reclient import ATTEMPTS, Client, Remote, passes
 from ccstore.errors import CcError
 from ccstore.executor import launch, layout
 from ccstore.executor.outputs import Output
-from ccstore.executor.remote_cas import Storage
+from ccstore.executor.remote_cas import LostError, Storage
 from ccstore.executor.remote_tree import Blobs, Digest, input_root
 from ccstore.executor.scratch import empty_folder, read_report
 from ccstore.ports import BuildRequest, BuildResult, Cancel
@@ -77,6 +77,7 @@ class _Action:
         self._log = log
         self._cancel = cancel
         self._fresh = fresh
+        self._skip_lookup = fresh
 
     def run(self, command: list[str]) -> BuildResult:
         self._check()
@@ -87,18 +88,27 @@ class _Action:
             response = self._execute(action)
             code = response.status.code
             if code in (_OK, _DEADLINE):
-                return self._result(storage, response)
-            if (
-                code != _PRECONDITION and code not in _AGAIN
-            ):  # a blob was evicted: the next round sends it again
+                try:
+                    return self._result(storage, response)
+                except LostError:
+                    if attempt == ATTEMPTS - 1:
+                        raise
+                    self._forget()
+            elif code != _PRECONDITION and code not in _AGAIN:
                 break
-            time.sleep(0.2 * 2**attempt)
+            time.sleep(0.2 * 2**attempt)  # an input was evicted: the next round sends it again
         raise CcError(
             "remote-failed",
             f"{self._client.remote.url} could not run it: {response.status.message or response.message}",
             where=self._request.label,
             hint="look at the log of the service and of its workers",
         )
+
+    def _forget(self) -> None:
+        """The result is worth nothing, as an output of it was evicted; only a build brings it back."""
+        self._skip_lookup = True
+        empty_folder(self._request.staging)
+        empty_folder(self._request.scratch)
 
     def _check(self) -> None:
         if self._cancel.cancelled:
@@ -127,7 +137,7 @@ class _Action:
             else:
                 call = "execute"
                 asked = message("ExecuteRequest")(
-                    instance_name=self._client.instance, skip_cache_lookup=self._fresh
+                    instance_name=self._client.instance, skip_cache_lookup=self._skip_lookup
                 )
                 action.write(asked.action_digest)
             operation, done, error = self._follow(call, asked, operation)
@@ -192,7 +202,7 @@ class _Action:
 
     def _result(self, storage: Storage, response: Any) -> BuildResult:
         request, found = self._request, response.result
-        self._log_all(found.stdout_raw or storage.read(Digest.read(found.stdout_digest)))
+        log = found.stdout_raw or storage.read(Digest.read(found.stdout_digest))
         said = found.stderr_raw or storage.read(Digest.read(found.stderr_digest))
         outcome: Literal["built", "failed", "timeout"] = "failed"
         if response.status.code == _DEADLINE:
@@ -212,6 +222,8 @@ class _Action:
                     place = places[each.path] / ("" if each.path == "out" else each.path)
                     fetched.folder(Digest.read(each.tree_digest), str(place), each.path == "out")
             fetched.finish()
+        if log:
+            self._log(log)
         return BuildResult(
             outcome=outcome,
             exit_status=found.exit_code or (137 if outcome == "timeout" else 0),
@@ -220,10 +232,6 @@ class _Action:
             overlays={output: request.staging / output for output in request.overlays},
             command=f"# it ran on {self._client.remote.url}\n",
         )
-
-    def _log_all(self, data: bytes) -> None:
-        if data:
-            self._log(data)
 
     def _report(self, storage: Storage, found: Any) -> Mapping[str, Any] | None:
         path = f"build/{layout.REPORT}"

@@ -26,6 +26,14 @@ _DIGESTS = 10_000  # in one question
 _CHUNK = 1 << 20
 
 
+class LostError(CcError):
+    """The server has a blob no longer."""
+
+    def __init__(self, client: Client, digest: Digest) -> None:
+        message_ = f"{client.remote.url} has lost a blob: {digest.hash}"
+        super().__init__("remote-failed", message_, hint="run the same command again")
+
+
 class Storage:
     """The storage behind `client`, as its capabilities say. Raises `remote-unfit` for one without SHA-256."""
 
@@ -58,7 +66,7 @@ class Storage:
         self._send_batch(batch)
 
     def read(self, digest: Digest) -> bytes:
-        """One blob, checked."""
+        """One blob, checked. Raises LostError and `hash-mismatch`, as all that reads."""
         found = io.BytesIO()
         self.read_to(digest, found)
         return found.getvalue()
@@ -66,7 +74,7 @@ class Storage:
     def read_many(
         self, wanted: dict[Digest, list[Callable[[], BinaryIO]]], check: Callable[[], None]
     ) -> None:
-        """Writes each blob to the files that are to have it. Raises `hash-mismatch`."""
+        """Writes each blob to the files that are to have it."""
         batch: list[Digest] = []
         room = self._batch
         for digest in wanted:
@@ -92,7 +100,7 @@ class Storage:
             file.seek(start)
             file.truncate()
             found, size = hashlib.sha256(), 0
-            for chunk in self._stream(digest):
+            for chunk in self._found(digest):
                 found.update(chunk)
                 size += len(chunk)
                 if size > digest.size:
@@ -148,11 +156,21 @@ class Storage:
         for digest in batch:
             each = got.get(digest)
             if each is None or each.status.code:
-                raise _lost(self._client, digest)
+                raise LostError(self._client, digest)
             _check(digest, hashlib.sha256(each.data).hexdigest(), len(each.data))
             for place in wanted[digest]:
                 with place() as file:
                     file.write(each.data)
+
+    def _found(self, digest: Digest) -> Iterator[bytes]:
+        import grpc
+
+        try:
+            yield from self._stream(digest)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.NOT_FOUND:
+                raise LostError(self._client, digest) from error
+            raise
 
     def _stream(self, digest: Digest) -> Iterator[bytes]:
         kind = "compressed-blobs/zstd" if self._zstd else "blobs"
@@ -195,11 +213,6 @@ def _check(digest: Digest, found: str, size: int) -> None:
             details=(f"wanted {digest.hash}, {digest.size} bytes", f"got    {found}, {size} bytes"),
             hint="its storage is damaged, or lies: use another service",
         )
-
-
-def _lost(client: Client, digest: Digest) -> CcError:
-    message_ = f"{client.remote.url} has lost an output: {digest.hash}"
-    return CcError("remote-failed", message_, hint="run the same command again")
 
 
 def _refused(client: Client, status: Any) -> CcError:

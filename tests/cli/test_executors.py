@@ -23,11 +23,12 @@ from tests.cli.conftest import (
     processes_with,
     wait_until,
 )
-from tests.clusters import casd as casd
+from tests.cluster.casd import casd as casd
+from tests.cluster.grid import grid as grid
 from tests.conftest import Shell, TinyProject, clone_store, tiny_project
 from tests.images import docker_host as docker_host
 
-EXECUTORS = ("docker", "remote")
+EXECUTORS = ("docker", "remote", "cluster")
 STEPS = ("kernel.tree", "kernel.patched", "kernel.config", "kernel", "kernel^dev")
 
 
@@ -48,7 +49,9 @@ def in_daemon(host: str) -> Elsewhere:
 def elsewhere(request: pytest.FixtureRequest) -> Elsewhere:
     if request.param == "docker":
         return in_daemon(request.getfixturevalue("docker_host"))
-    url = request.getfixturevalue("casd")
+    url = (
+        request.getfixturevalue("casd") if request.param == "remote" else request.getfixturevalue("grid").url
+    )
     return Elsewhere("remote", configuration=f"remote: {{url: {json.dumps(url)}}}\n")
 
 

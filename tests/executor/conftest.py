@@ -34,7 +34,8 @@ from ccstore.model.objects import Entry, Manifest
 from ccstore.ports import BuildRequest, BuildResult, Cancel, Executor, Tree
 from ccstore.store.files import remove
 from ccstore.store.overlay import complete
-from tests.clusters import casd as casd
+from tests.cluster.casd import casd as casd
+from tests.cluster.grid import grid as grid
 from tests.images import docker_host as docker_host
 
 if TYPE_CHECKING:
@@ -128,16 +129,21 @@ def marker() -> str:
     return f"{random.randrange(10**6, 10**7)}.{random.randrange(10**6):06}"
 
 
-def alive(mark: str) -> bool:
-    """Whether a process of the host has `mark` in its command line."""
+def processes(mark: str) -> list[int]:
+    """The processes of the host that have `mark` in their command lines."""
+    found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 if mark.encode() in (entry / "cmdline").read_bytes():
-                    return True
+                    found.append(int(entry.name))
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has just ended
-    return False
+    return found
+
+
+def alive(mark: str) -> bool:
+    return bool(processes(mark))
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -213,7 +219,27 @@ def executor(setting: str, tmp_path: Path, request: pytest.FixtureRequest) -> Ex
         return Docker(tmp_path / "docker", {**os.environ, "DOCKER_HOST": host})
     if setting.startswith("remote"):
         return RemoteExecutor(Remote(request.getfixturevalue("casd")))
+    if setting.startswith("cluster"):
+        return RemoteExecutor(Remote(request.getfixturevalue("grid").url))
     return Sandbox()
+
+
+@pytest.fixture
+def url(setting: str, request: pytest.FixtureRequest) -> str:
+    """Where the service is that a test builds on."""
+    if setting.startswith("cluster"):
+        return str(request.getfixturevalue("grid").url)
+    return str(request.getfixturevalue("casd"))
+
+
+@pytest.fixture
+def blob(setting: str, url: str, request: pytest.FixtureRequest) -> Callable[[str], Path]:
+    """Gives the file in which that service keeps the blob of a SHA-256."""
+    if setting.startswith("cluster"):
+        top = request.getfixturevalue("grid").folder / "cas"
+    else:
+        top = Path(url.removeprefix("unix:")).parent / "cache"
+    return lambda digest: top / "cas/objects" / digest[:2] / digest[2:]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from ccstore.ports import BuildRequest, Cancel
 
 from .conftest import Builds, alive, marker, unheard, wait_until
 
-EXECUTORS = ("sandbox", "docker", "remote")
+EXECUTORS = ("sandbox", "docker", "remote", "cluster")
 # what a remote worker does not promise: see test_remote.py for what it does instead
 HERE = pytest.mark.executors("sandbox", "docker")
 
@@ -417,8 +417,9 @@ def test_a_timeout_that_is_not_reached(builds: Builds) -> None:
     assert builds.run("sleep 0.1", timeout=60).result.outcome == "built"
 
 
-def test_cancelled_from_another_thread(builds: Builds) -> None:
+def test_cancelled_from_another_thread(builds: Builds, setting: str) -> None:
     mark, cancel = marker(), Cancel()
+    soon = 15 if setting.startswith("cluster") else 5  # a worker hears of it when it next asks
 
     def cancel_when_it_runs() -> None:
         wait_until(lambda: alive(mark))
@@ -432,7 +433,7 @@ def test_cancelled_from_another_thread(builds: Builds) -> None:
     )
     watch.join()
     assert done.result.outcome == "cancelled"
-    wait_until(lambda: not alive(mark), 5)
+    wait_until(lambda: not alive(mark), soon)
 
 
 def test_cancelled_before_it_began(builds: Builds) -> None:

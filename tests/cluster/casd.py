@@ -1,4 +1,4 @@
-"""Real services that speak the Remote Execution API, started by the tests themselves."""
+"""A buildbox-casd that executes: a whole service in one process, started by the tests themselves."""
 
 from __future__ import annotations
 
