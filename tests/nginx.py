@@ -34,8 +34,8 @@ class Site:
 
 
 @contextmanager
-def serving(top: Path, more: str = "") -> Iterator[Site]:
-    """Serves `top`/site; `more` is configuration of the server."""
+def serving(top: Path, more: str = "", listen: str = "") -> Iterator[Site]:
+    """Serves `top`/site; `more` is configuration of the server, `listen` how it does (`ssl http2`)."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -48,7 +48,7 @@ def serving(top: Path, more: str = "") -> Iterator[Site]:
         f"{'user root;' if os.geteuid() == 0 else ''} events {{}}"
         f"http {{ log_format own '$request_method $status $uri $http_range $http_if_range';"
         f"access_log {top}/access.log own; {temporary}"
-        f"server {{ listen 127.0.0.1:{port}; root {top}/site; {more} }} }}"
+        f"server {{ listen 127.0.0.1:{port} {listen}; root {top}/site; {more} }} }}"
     )
     (top / "site").mkdir()
     process = subprocess.Popen([str(NGINX), "-c", str(top / "nginx.conf"), "-p", str(top)])

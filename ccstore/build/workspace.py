@@ -23,11 +23,12 @@ from ccstore.build.knowledge import Knowledge, in_waves
 from ccstore.build.lineage import lineage_of
 from ccstore.build.plan import Expected, History, Planned, plan, similar
 from ccstore.build.realize import DOWNLOADS, realize
+from ccstore.build.remotes import configured_remote
 from ccstore.build.resolve import Resolved, resolve
 from ccstore.build.runner import Runner
 from ccstore.cache.sources import Source, Sources
 from ccstore.codec.nar import nar_hash
-from ccstore.codec.reclient import Remote
+from ccstore.codec.rechannel import Remote
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink, ignore
 from ccstore.executor.docker import Docker
@@ -50,7 +51,6 @@ from ccstore.recipe.project import (
     load_project,
     load_user_config,
 )
-from ccstore.recipe.settings import RemoteSettings
 from ccstore.store.failures import explained
 from ccstore.store.store import Store
 
@@ -277,11 +277,11 @@ class Workspace:
 
     def remote(self, url: str | None = None) -> Remote:
         """The service for remote execution: as configured, but at `url` if that is given. Raises `usage`."""
-        settings = self.project.config.remote or self.user.remote
-        if settings is None and url is None:
+        found = configured_remote(self.project.config, self.project.root, self.user, os.environ)
+        if found is None and url is None:
             hint = "--remote URL, or `remote: {url: …}` in recipes/ccstore.yml or in your own config.yml"
             raise CcError("usage", "no service for remote execution is configured", hint=hint)
-        found = remote_of(settings) if settings else Remote("")
+        found = found or Remote("")
         return replace(found, url=url) if url else found
 
     def executor(self, name: str | None = None, sink: Sink = ignore, remote: str | None = None) -> Executor:
@@ -328,16 +328,6 @@ class Workspace:
     def _last_derivation(self, step: str) -> AnyDerivation | None:
         last = self.store.history.last(step)
         return self.store.realisations.derivation(last.derivation) if last else None
-
-
-def remote_of(settings: RemoteSettings) -> Remote:
-    """The service that a configuration names; `~` in files is the user's home."""
-    files = {
-        name: Path(value).expanduser()
-        for name in ("token", "ca", "cert", "key")
-        if (value := getattr(settings, name))
-    }
-    return Remote(settings.url, settings.instance, settings.headers, **files)
 
 
 def _files_of(path: Path) -> Iterator[str]:

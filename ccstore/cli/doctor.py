@@ -14,16 +14,16 @@ from pathlib import Path
 import click
 
 from ccstore.build.locate import find_project
-from ccstore.build.workspace import remote_of
+from ccstore.build.remotes import configured_remote
 from ccstore.cli.context import json_option, print_json, size, store_option, store_path
 from ccstore.codec.engine import engine
+from ccstore.codec.rechannel import Remote
 from ccstore.codec.reclient import Client
 from ccstore.errors import CcError
 from ccstore.executor.probe import findings
 from ccstore.executor.remote_cas import Storage
 from ccstore.fetch.mirrors import Mirrors
 from ccstore.recipe.project import ProjectConfig, UserConfig, load_project, load_user_config
-from ccstore.recipe.settings import RemoteSettings
 from ccstore.store.store import Store
 
 ENOUGH = 12 * 10**9  # bytes: the toolchain, two kernel trees and a build folder
@@ -55,14 +55,16 @@ def command(as_json: bool, store: str | None) -> None:
     ccstore doctor
     """
     root = store_path(store)
-    project, user = _project(), load_user_config(os.environ)
+    folder, user = find_project("."), load_user_config(os.environ)
+    project = load_project(Path(folder), locks=False).config if folder else ProjectConfig()
+    service = configured_remote(project, Path(folder) if folder else None, user, os.environ)
     executor = project.executor or user.executor or "sandbox"
     checks = [
         *_host(),
         *_store(root),
         *_sandbox(root, required=executor == "sandbox"),
         *_docker(required=executor == "docker"),
-        *_remote(project.remote or user.remote, required=executor == "remote"),
+        *_remote(service, required=executor == "remote"),
         *_mirrors(project, user),
         *_tools(),
     ]
@@ -126,24 +128,18 @@ def _docker(*, required: bool) -> Iterator[Check]:
     yield Check("docker", f"{version['Version']} ({version['Os']}/{version['Arch']})")
 
 
-def _remote(settings: RemoteSettings | None, *, required: bool) -> Iterator[Check]:
-    if settings is None:
+def _remote(service: Remote | None, *, required: bool) -> Iterator[Check]:
+    if service is None:
         if required:
             yield Check("remote", "no service is configured", "`remote: {url: …}` in recipes/ccstore.yml")
         return
     try:
-        with Client(remote_of(settings)) as client:
+        with Client(service) as client:
             Storage(client)
     except CcError as error:
         yield Check("remote", error.message, error.hint or "", required)
         return
-    yield Check("remote", settings.url)
-
-
-def _project() -> ProjectConfig:
-    """The configuration of the project, or an empty one outside of any."""
-    found = find_project(".")
-    return load_project(Path(found), locks=False).config if found else ProjectConfig()
+    yield Check("remote", service.url)
 
 
 def _mirrors(project: ProjectConfig, user: UserConfig) -> Iterator[Check]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from ccstore.codec.reapi import stub
+from ccstore.codec.rechannel import Remote, metadata, open_channel
 from ccstore.errors import CcError
 
 T = TypeVar("T")
@@ -17,23 +15,30 @@ ATTEMPTS = 5
 _FIRST_PAUSE = 0.2  # seconds; each is twice the one before
 _DEADLINE = 120.0  # seconds for a call that is no build
 _HINT = "is the address right, and does the service run? `remote:` in the configuration says where it is"
-
-
-@dataclass(frozen=True, slots=True)
-class Remote:
-    """Where a service is, and how to speak to it. `url` is grpc://HOST:PORT, grpcs://HOST:PORT or unix:/PATH.
-
-    `token` is a file whose content goes into each call as `authorization: Bearer …`; `ca`, `cert` and `key` are PEM
-    files: whom to trust, and who we are.
-    """
-
-    url: str
-    instance: str = ""
-    headers: Mapping[str, str] | None = None
-    token: Path | None = None
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
+_UNFIT = "the service does not take this: a `timeout:` longer than it allows, or an `instance:` that it does not know"
+_WHO = "say who we are: `token: FILE` in `remote:`, or `cert: FILE` and `key: FILE`"
+# what gRPC says of a connection that will not come about, however often it is tried: our code, and the remedy
+_HOPELESS = {
+    "CERTIFICATE_VERIFY_FAILED": (
+        "unreachable",
+        "if its certificate is right, name who signed it: `ca: FILE` in `remote:`, in PEM",
+    ),
+    "Hostname Verification Check failed": (
+        "unreachable",
+        "the certificate is for another name: use that name in `url:` of `remote:`",
+    ),
+    "WRONG_VERSION_NUMBER": (
+        "unreachable",
+        "the service speaks no TLS there: is it grpc:// and not grpcs://?",
+    ),
+    "http1.x server": (
+        "unreachable",
+        "does it want TLS: grpcs:// and not grpc://? is it such a service at all?",
+    ),
+    "CERTIFICATE_REQUIRED": ("auth-needed", _WHO),
+    "UNKNOWN_CA": ("auth-needed", _WHO),
+    "http2 header with status: 400": ("auth-needed", _WHO),
+}
 
 
 class Client:
@@ -42,8 +47,8 @@ class Client:
     def __init__(self, remote: Remote) -> None:
         self.remote = remote
         self.instance = remote.instance
-        self._channel = _channel(remote)
-        self._metadata = _metadata(remote)
+        self._channel = open_channel(remote)
+        self._metadata = metadata(remote)
         self._stubs: dict[str, Any] = {}
 
     def __enter__(self) -> Client:
@@ -87,13 +92,19 @@ class Client:
         """What went wrong, for a person."""
         import grpc
 
-        code, details = error.code(), error.details()
+        code, details, url = error.code(), error.details(), self.remote.url
+        if hopeless := _hopeless(error):
+            return CcError(hopeless[0], f"{url} cannot be used: {details}", hint=hopeless[1])
         if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-            hint = "give it with `remote: {token: FILE}`, or `cert:` and `key:`"
-            return CcError("auth-needed", f"{self.remote.url} wants credentials: {details}", hint=hint)
+            return CcError("auth-needed", f"{url} wants credentials: {details}", hint=_WHO)
         if passes(error):
-            return CcError("unreachable", f"{self.remote.url} does not answer: {details}", hint=_HINT)
-        return CcError("remote-failed", f"{self.remote.url} refuses: {details} ({code.name})", hint=_HINT)
+            return CcError("unreachable", f"{url} does not answer: {details}", hint=_HINT)
+        hint = _UNFIT if code == grpc.StatusCode.INVALID_ARGUMENT else _HINT
+        return CcError("remote-failed", f"{url} refuses: {details} ({code.name})", hint=hint)
+
+
+def _hopeless(error: Any) -> tuple[str, str] | None:
+    return next((found for text, found in _HOPELESS.items() if text in (error.details() or "")), None)
 
 
 def passes(error: Any) -> bool:
@@ -101,51 +112,6 @@ def passes(error: Any) -> bool:
     import grpc
 
     code = grpc.StatusCode
+    if _hopeless(error):
+        return False
     return error.code() in (code.UNAVAILABLE, code.DEADLINE_EXCEEDED, code.ABORTED, code.RESOURCE_EXHAUSTED)
-
-
-def _channel(remote: Remote) -> Any:
-    try:
-        import grpc
-    except ImportError as error:
-        message = "remote execution needs gRPC, which is not installed"
-        raise CcError("tool-missing", message, hint="pip install 'ccstore[remote]'") from error
-    # with fork in the same process gRPC would warn on the terminal
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    scheme, _, place = remote.url.partition("://")
-    options = [("grpc.max_receive_message_length", -1)]
-    if remote.url.startswith("unix:"):
-        return grpc.insecure_channel(remote.url, options)
-    if scheme == "grpc":
-        return grpc.insecure_channel(place, options)
-    if scheme != "grpcs":
-        hint = "grpc://HOST:PORT, grpcs://HOST:PORT (TLS) or unix:/PATH"
-        raise CcError("usage", f"{remote.url!r} is no address of a remote execution service", hint=hint)
-    credentials = grpc.ssl_channel_credentials(_pem(remote.ca), _pem(remote.key), _pem(remote.cert))
-    return grpc.secure_channel(place, credentials, options)
-
-
-def _pem(file: Path | None) -> bytes | None:
-    return _content(file) if file else None
-
-
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        message = f"{file} cannot be read: {error.strerror}"
-        raise CcError("config-invalid", message, hint="correct `remote:` in the configuration") from error
-
-
-def _metadata(remote: Remote) -> list[tuple[str, str]]:
-    found = [(name.lower(), value) for name, value in (remote.headers or {}).items()]
-    if remote.token:
-        found.append(("authorization", f"Bearer {_content(remote.token).decode().strip()}"))
-    return found
-
-
-def chunks(data: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """`data` anew, in pieces of at most `size` bytes."""
-    for piece in data:
-        for start in range(0, len(piece), size):
-            yield piece[start : start + size]

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from ccstore.codec.reapi import message
-from ccstore.codec.reclient import ATTEMPTS, Client, Remote, passes
+from ccstore.codec.rechannel import Remote
+from ccstore.codec.reclient import ATTEMPTS, Client, passes
 from ccstore.errors import CcError
 from ccstore.executor import launch, layout
 from ccstore.executor.outputs import Output

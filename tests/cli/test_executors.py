@@ -241,3 +241,16 @@ def test_gc_removes_the_image_of_a_toolchain_that_is_gone(in_docker: Project, da
     assert "in Docker deleted: 1 image\n" in said.stderr
     assert daemon.images("ccstore/toolchain") == []
     assert_whole(shell)
+
+
+def test_files_of_the_configuration_are_beside_it(small: Project, casd: str) -> None:
+    small.script("one", "echo 1 >$out")
+    (small.root / "recipes/token").write_text("a secret\n")
+    shell = configured(
+        small.shell, Elsewhere("remote", configuration=f"remote: {{url: {casd}, token: token}}\n")
+    )
+    shell.run("-C", "recipes", "realize", "one")
+    (small.root / "recipes/token").unlink()
+    small.script("one", "echo 2 >$out")
+    found = shell.run("realize", "one", status=None)
+    assert code(found.stderr) == "config-invalid"

@@ -57,6 +57,7 @@ schedulers:
     sql: *sql
     storage: *storage
     action-cache: *results
+    max-execution-timeout: 86400
     bot-session-keepalive-timeout: 10
     session-expiry-timer-interval: 1
     property-set:

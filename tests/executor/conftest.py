@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pytest
 
 from ccstore.codec.nar import nar_hash
-from ccstore.codec.reclient import Remote
+from ccstore.codec.rechannel import Remote
 from ccstore.executor.docker import Docker
 from ccstore.executor.remote import RemoteExecutor
 from ccstore.executor.sandbox import Sandbox

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ccstore.codec.reapi import message
-from ccstore.codec.reclient import Remote
+from ccstore.codec.rechannel import Remote
 from ccstore.errors import CcError
 from ccstore.executor.remote import RemoteExecutor
 from tests.cluster.grid import Grid

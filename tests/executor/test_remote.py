@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from ccstore.codec.reclient import Client, Remote
+from ccstore.codec.rechannel import Remote
+from ccstore.codec.reclient import Client
 from ccstore.errors import CcError
 from ccstore.executor import remote_cas
 from ccstore.executor.remote import RemoteExecutor

@@ -1,0 +1,31 @@
+"""The Remote Execution service that the project or the person configures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ccstore.codec.rechannel import Remote
+from ccstore.recipe.project import ProjectConfig, UserConfig
+from ccstore.recipe.settings import RemoteSettings
+from ccstore.recipe.userfile import user_file
+
+
+def configured_remote(
+    project: ProjectConfig, root: Path | None, user: UserConfig, environ: Mapping[str, str]
+) -> Remote | None:
+    """That of the project whose folder is `root`, else that of the person; None if neither names one."""
+    if project.remote and root:
+        return remote_of(project.remote, root / "recipes")
+    file = user_file(environ)
+    return remote_of(user.remote, Path(file).parent) if user.remote and file else None
+
+
+def remote_of(settings: RemoteSettings, folder: Path) -> Remote:
+    """The service that a configuration in `folder` names: its files are relative to that, `~` is the user's home."""
+    files = {
+        name: folder / Path(value).expanduser()
+        for name in ("token", "ca", "cert", "key")
+        if (value := getattr(settings, name))
+    }
+    return Remote(settings.url, settings.instance, settings.headers, **files)
