@@ -107,8 +107,10 @@ class BuildRequest:
 
     `outputs` are written below `staging` (an existing empty folder on the store's file system), one entry for
     each; `scratch` is an existing empty folder for `/build` and `/tmp`, which the executor empties unless the
-    build failed and `keep_failed` is set. `timeout` is in seconds. `network` is for ccstore's own tools (the
-    lock), never for a build. An executor that cannot make other `conditions` than the default ones refuses them.
+    build failed and `keep_failed` is set. `cores` is how many jobs the build may run. With `jobserver`, descriptors
+    of this process to read tokens from and to write them to, it shares these jobs with other builds; executors other
+    than the sandbox take no notice of it. `timeout` is in seconds. `network` is for ccstore's own tools (the lock),
+    never for a build. An executor that cannot make other `conditions` than the default ones refuses them.
     """
 
     label: str
@@ -122,6 +124,7 @@ class BuildRequest:
     outputs: tuple[str, ...] = ("out",)
     overlays: Mapping[str, str] = field(default_factory=dict)
     cores: int = 1
+    jobserver: tuple[int, int] | None = None
     timeout: float | None = None
     keep_failed: bool = False
     network: bool = False

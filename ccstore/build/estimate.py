@@ -49,16 +49,13 @@ def estimate(planned: list[Planned], graph: Graph, limits: Limits) -> Estimate:
 @dataclass(slots=True)
 class _Schedule:
     steps: dict[str, Planned]
-    needs: Mapping[str, set[str]]
+    needs: dict[str, set[str]]
     limits: Limits
     ends: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> dict[str, float]:
-        users: dict[str, list[str]] = {name: [] for name in self.steps}
-        for name, needs in self.needs.items():
-            for each in needs:
-                users[each].append(name)
-        length = self._lengths(users)
+        users = _users(self.needs)
+        length = lengths(self.needs, {name: self._seconds(name) for name in self.steps})
         waiting = {name: len(needs) for name, needs in self.needs.items()}
         ready = [name for name, count in waiting.items() if not count]
         running: list[tuple[float, str]] = []
@@ -84,9 +81,19 @@ class _Schedule:
         most = {"build": self.limits.jobs, "fetch": self.limits.downloads}.get(action)
         return most is None or sum(self.steps[each].action == action for _, each in running) < most
 
-    def _lengths(self, users: Mapping[str, list[str]]) -> dict[str, float]:
-        """The longest way from the beginning of each step to the end of all; steps come before their users."""
-        lengths: dict[str, float] = {}
-        for name in reversed(self.steps):
-            lengths[name] = self._seconds(name) + max((lengths[each] for each in users[name]), default=0.0)
-        return lengths
+
+def lengths(needs: dict[str, set[str]], seconds: Mapping[str, float]) -> dict[str, float]:
+    """The longest way from the beginning of each step to the end of all, in seconds; `needs` has inputs first."""
+    users = _users(needs)
+    found: dict[str, float] = {}
+    for name in reversed(needs):
+        found[name] = seconds[name] + max((found[each] for each in users[name]), default=0.0)
+    return found
+
+
+def _users(needs: Mapping[str, set[str]]) -> dict[str, list[str]]:
+    users: dict[str, list[str]] = {name: [] for name in needs}
+    for name, inputs in needs.items():
+        for each in inputs:
+            users[each].append(name)
+    return users

@@ -8,7 +8,8 @@ Two questions are asked of a step, and each is answered once in a run:
         its inputs must be had.
 
 Asking `have` of the targets therefore touches only what is needed. Coroutines ask; threads work: builds within
-`jobs`, downloads beside them. The first failure ends the rest.
+`jobs`, downloads beside them, and of those that wait the one with the longest way to the end goes first. The first
+failure ends the rest.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from ccstore.build.estimate import lengths
 from ccstore.build.resolve import Outputs, local_realisation
 from ccstore.build.runner import Runner
+from ccstore.build.slots import Movement, Slots
 from ccstore.build.substitute import not_there
 from ccstore.errors import CcError
 from ccstore.model.derivation import Derivation, FixedOutput
@@ -39,13 +42,15 @@ def realize(
     runner: Runner,
     local_content: Callable[[Local], ObjectInfo],
     jobs: int,
+    expected: Callable[[Step], float],
 ) -> dict[Ref, Realisation]:
-    """Makes `targets` exist and says what they are. At most `jobs` builds run at once.
+    """Makes `targets` exist and says what they are. At most `jobs` builds run at once; those with the longest way to
+    the end go first, where `expected` is how many seconds a step takes.
 
     Raises the first CcError of whatever failed; Ctrl-C ends all builds and raises KeyboardInterrupt.
     """
     with ThreadPoolExecutor(jobs + DOWNLOADS + QUESTIONS, thread_name_prefix="realize") as threads:
-        return asyncio.run(_Realizer(graph, runner, local_content, jobs, threads).run(targets))
+        return asyncio.run(_Realizer(graph, runner, local_content, jobs, expected, threads).run(targets))
 
 
 class _Realizer:
@@ -55,19 +60,23 @@ class _Realizer:
         runner: Runner,
         local_content: Callable[[Local], ObjectInfo],
         jobs: int,
+        expected: Callable[[Step], float],
         threads: ThreadPoolExecutor,
     ) -> None:
         self._graph = graph
         self._runner = runner
         self._local_content = local_content
         self._threads = threads
-        self._builds = asyncio.Semaphore(jobs)
-        self._downloads = asyncio.Semaphore(DOWNLOADS)
+        self._expected = expected
+        self._lengths: Mapping[str, float] = {}
+        self._movement = Movement()
+        self._builds = Slots(jobs, self._movement)
+        self._downloads = Slots(DOWNLOADS, self._movement)
         self._tasks: dict[tuple[str, str], asyncio.Task[Outputs]] = {}
         self._objects: dict[StorePath, asyncio.Task[bool]] = {}
 
     async def run(self, targets: list[Ref]) -> dict[Ref, Realisation]:
-        self._graph.closure(*targets)  # a circle would wait for itself
+        self._steps = self._graph.closure(*targets)  # a circle would wait for itself
         try:
             found = await asyncio.gather(*(self._have(ref) for ref in targets))
             return dict(zip(targets, found, strict=True))
@@ -79,6 +88,16 @@ class _Realizer:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _length(self, step: Step) -> float:
+        """The seconds from the beginning of a step to the end of the last one that waits for it, as far as known."""
+        if not self._lengths:
+            names = {step.name for step in self._steps}
+            needs = {
+                step.name: {ref.step for ref in self._graph.references(step)} & names for step in self._steps
+            }
+            self._lengths = lengths(needs, {step.name: self._expected(step) for step in self._steps})
+        return self._lengths[step.name]
 
     def _once(
         self, question: str, step: Step, answer: Callable[[Step], Coroutine[None, None, Outputs]]
@@ -93,7 +112,8 @@ class _Realizer:
         outputs = await self._know(step)
         wanted = {ref.output: outputs[ref.output]}
         # in a thread: it may wait for a collection, and Ctrl-C must not wait with it
-        here = await self._thread(lambda: self._here(step, wanted))
+        with self._movement.moving():
+            here = await self._thread(lambda: self._here(step, wanted))
         if not here and not await self._substituted(step, outputs[ref.output]):
             outputs = await self._made(step)
         return outputs[ref.output]
@@ -108,7 +128,7 @@ class _Realizer:
         return await self._objects[path]
 
     async def _substitute(self, step: Step, wanted: Realisation) -> bool:
-        async with self._downloads:
+        async with self._downloads.place(self._length(step)):
             return await self._thread(lambda: self._runner.substitute(step.name, wanted.object))
 
     def _here(self, step: Step, wanted: Outputs) -> bool:
@@ -153,13 +173,13 @@ class _Realizer:
         if self._runner.only_substitute:
             raise not_there(step.name, self._runner.knowledge.sources)
         if isinstance(step, Fetch):
-            async with self._downloads:
+            async with self._downloads.place(self._length(step)):
                 return await self._thread(lambda: self._runner.fetch(step))
         had = await self._each_input(step, self._have)
         # from what was had, not from what was known: a collected input may have been rebuilt to something else
         derivation = step.resolve({ref: each.object.nar_hash for ref, each in had.items()})
         inputs = _by_name(step, had)
-        async with self._builds:
+        async with self._builds.place(self._length(step)):
             return await self._thread(lambda: self._runner.build(step, derivation, inputs))
 
     async def _thread(self, work: Callable[[], T]) -> T:

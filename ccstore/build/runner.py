@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from ccstore.build.substitute import receive
 from ccstore.debian.unpack import debian_tree
 from ccstore.errors import CcError
 from ccstore.events import Kept, Noted, Sink, ignore, reported
+from ccstore.executor.jobserver import Jobserver
 from ccstore.fetch.fetch import fetch
 from ccstore.fetch.mirrors import Mirrors
 from ccstore.model.derivation import BUILTIN, AnyDerivation, Derivation, FixedOutput
@@ -46,7 +47,8 @@ BUILTINS: Mapping[str, Builtin] = {"debian-tree": debian_tree}
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """What making a step needs besides the step. `cores` is the make jobs that one build may use.
+    """What making a step needs besides the step. `cores` is the make jobs that one build may use, or, with a
+    `jobserver`, all of them together.
 
     With `only_substitute` what is not here comes from a cache or not at all. Objects in `damaged` count as missing
     until they were made again, which takes them out of the set.
@@ -60,6 +62,7 @@ class Runner:
     cancel: Cancel
     cores: int
     knowledge: Knowledge
+    jobserver: Jobserver | None = None
     keep_failed: bool = False
     only_substitute: bool = False
     damaged: set[StorePath] = field(default_factory=set)
@@ -72,11 +75,15 @@ class Runner:
             if done:
                 return done
             usual = self.store.history.usual(step.name)
-            watch = Stopwatch(step.name, self.sink)
-            with reported(self.sink, step.name, "build", usual.seconds if usual else None):
-                if step.argv[0].startswith(BUILTIN):
-                    return self._build_builtin(step, derivation, inputs, watch)
-                return self._build_sandboxed(step, derivation, inputs, watch)
+            with self._job():
+                watch = Stopwatch(step.name, self.sink)
+                with reported(self.sink, step.name, "build", usual.seconds if usual else None):
+                    if step.argv[0].startswith(BUILTIN):
+                        return self._build_builtin(step, derivation, inputs, watch)
+                    return self._build_sandboxed(step, derivation, inputs, watch)
+
+    def _job(self) -> AbstractContextManager[None]:
+        return self.jobserver.job(self.cancel) if self.jobserver else nullcontext()
 
     def fetch(self, step: Fetch) -> Outputs:
         with self._locked(step.name, step.fixed) as done:
@@ -215,7 +222,9 @@ class Runner:
     def _run(self, request: BuildRequest, log: BuildLog, watch: Stopwatch) -> BuildResult:
         """The build itself; what is neither before nor after its tools is making and removing the sandbox."""
         began = time.monotonic()
-        result = self.executor.build(request, log.write, self.cancel)
+        with self.jobserver.share() if self.jobserver else nullcontext() as share:
+            shared = replace(request, jobserver=share.descriptors) if share else request
+            result = self.executor.build(shared, log.write, self.cancel)
         ended = time.monotonic()
         if result.began is None or result.ended is None:
             watch.add("tools", began, ended)

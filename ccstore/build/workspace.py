@@ -32,6 +32,7 @@ from ccstore.codec.rechannel import Remote
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink, ignore
 from ccstore.executor.docker import Docker
+from ccstore.executor.jobserver import Jobserver
 from ccstore.executor.remote import RemoteExecutor
 from ccstore.executor.sandbox import Sandbox
 from ccstore.fetch.mirrors import Mirrors
@@ -57,7 +58,8 @@ from ccstore.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to realise: `jobs` builds at once, `cores` make jobs in each; None: as configured, else as the host has.
+    """How to realise: `jobs` builds at once, `cores` make jobs in all of them together (in each, where Docker or a
+    remote service runs them); None: as configured, else as the host has.
 
     Caches are asked if `substitute`; `cache` names one that is asked alone. Without `build` nothing else is done.
     """
@@ -182,7 +184,7 @@ class Workspace:
         return options.jobs or self.project.config.jobs or self.user.jobs or 2
 
     def cores(self, options: Options) -> int:
-        """The make jobs that one build may use."""
+        """The make jobs that builds may use."""
         return options.cores or self.project.config.cores or self.user.cores or os.cpu_count() or 1
 
     def realised(self, target: Ref) -> Realisation | None:
@@ -253,21 +255,27 @@ class Workspace:
             if sources:
                 stack.enter_context(sources)
             knowledge = Knowledge(self.store, trusted_keys(self.caches), sources)
+            executor = self.executor(options.executor, sink, options.remote)
+            local = isinstance(executor, Sandbox)
             runner = Runner(
                 store=self.store,
                 session=session,
-                executor=self.executor(options.executor, sink, options.remote),
+                executor=executor,
                 mirrors=self.mirrors,
                 sink=sink,
                 cancel=cancel,
                 cores=self.cores(options),
                 knowledge=knowledge,
+                jobserver=stack.enter_context(Jobserver(self.cores(options))) if local else None,
                 keep_failed=options.keep_failed,
                 only_substitute=not options.build,
                 damaged=damaged if damaged is not None else set(),
                 fault=fault,
             )
-            found = realize(self.graph, refs, runner, self.local_content, self._jobs(options))
+            jobs = self._jobs(options)
+            if local:
+                jobs = min(jobs, self.cores(options))  # each of them holds a token
+            found = realize(self.graph, refs, runner, self.local_content, jobs, self._seconds)
             fault("made")
             with explained(self.store.root), self.store.gc_lock.shared():
                 knowledge.keep()
@@ -324,6 +332,10 @@ class Workspace:
             if usual:
                 return Expected(each.name, usual.seconds, usual.cpu_seconds)
         return None
+
+    def _seconds(self, step: Step) -> float:
+        expected = None if isinstance(step, Local) else self.expected(step)
+        return expected.seconds if expected else 0.0
 
     def _last_derivation(self, step: str) -> AnyDerivation | None:
         last = self.store.history.last(step)

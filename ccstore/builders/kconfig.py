@@ -132,9 +132,12 @@ def merge(fragments: Iterable[Path]) -> dict[str, Request]:
 def make(*words: str) -> str:
     """Runs the tree's make; what it prints goes to the log, except for `-s`, whose output is the result."""
     argv = ["make", "-C", str(INPUTS / "tree"), f"O={OBJECTS}", f"KBUILD_KCONFIG={KCONFIG}", *words]
-    argv.append(f"-j{os.environ['CCSTORE_CORES']}")
     quiet = "-s" in words
-    done = subprocess.run(argv, stdout=subprocess.PIPE if quiet else None, text=True, check=False)
+    env = os.environ | {"MAKEFLAGS": os.environ["CCSTORE_MAKEFLAGS"]}
+    # its jobserver is open descriptors
+    done = subprocess.run(
+        argv, stdout=subprocess.PIPE if quiet else None, text=True, check=False, env=env, close_fds=False
+    )
     if done.returncode:
         sys.exit(f"make {' '.join(words)} failed")
     return (done.stdout or "").strip()

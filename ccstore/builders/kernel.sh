@@ -28,6 +28,7 @@ check_modules() {
 }
 
 build() {
+	export MAKEFLAGS="$CCSTORE_MAKEFLAGS"
 	export KBUILD_BUILD_USER=ccstore KBUILD_BUILD_HOST=ccstore KBUILD_BUILD_VERSION=1
 	KBUILD_BUILD_TIMESTAMP=$(date -u -d "@$SOURCE_DATE_EPOCH")
 	export KBUILD_BUILD_TIMESTAMP
@@ -41,7 +42,7 @@ build() {
 }
 
 kmake() {
-	make -C /in/tree O=/build/o -j"$CCSTORE_CORES" LOCALVERSION="$LOCALVERSION" \
+	make -C /in/tree O=/build/o LOCALVERSION="$LOCALVERSION" \
 		INSTALL_HDR_PATH=/out/dev/usr "$@"
 }
 

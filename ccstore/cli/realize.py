@@ -23,7 +23,10 @@ from ccstore.ports import Cancel
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", help="Builds at once (default: 2).")
 @click.option(
-    "--cores", type=click.IntRange(1), metavar="N", help="Make jobs in each build (default: all cores)."
+    "--cores",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Make jobs of all builds together; in Docker and remotely, of each (default: all cores).",
 )
 @click.option("--no-substitute", is_flag=True, help="Build even what a binary cache could give.")
 @click.option("--keep-failed", is_flag=True, help="Keep the folder of a build that fails.")

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         """What to do. `parent` is the process that must be alive, or null; without `argv` it is a trial.
 
         `input` says what the command reads: nothing, what the caller does, or a terminal of its own, whose other
-        end goes to the caller through the socket `terminal`.
+        end goes to the caller through the socket `terminal`. The descriptors `jobserver` become those of JOBSERVER.
         """
 
         root: str
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         conditions: Conditions
         network: bool
         input: str
+        jobserver: list[int] | None
         parent: int | None
         status: int | None
         terminal: int | None
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
 # resource limits of the builder: a fixed value, or as much as this host allows; CORE 1 is no file, and unlike 0 does
 # not start the program either that a host may have for crashes (core(5)), which would be outside and root's
 LIMITS = {"CORE": 1, "NOFILE": 4096, "STACK": 8 << 20, "CPU": None, "FSIZE": None, "DATA": None, "AS": None}
+JOBSERVER = (198, 199)  # descriptors that scripts do not use for anything else
 CANNOT_ENTER, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00020000, 0x02000000, 0x04000000
@@ -635,22 +637,36 @@ def own_terminal(line: int) -> None:
         os.dup2(mine, descriptor)
 
 
-def close_line(spec: Spec) -> None:
-    """Lets go of the socket that only the command needs: its end tells the caller that no terminal will come."""
+def let_go(spec: Spec) -> None:
+    """Of what only the command needs; the end of the socket tells the caller that no terminal will come."""
     if spec["terminal"] is not None:
         os.close(spec["terminal"])
+    for each in spec["jobserver"] or ():
+        os.close(each)
 
 
 def become_builder(spec: Spec, report: Report) -> NoReturn:
     attempt("privileges", "session", lambda: begin_session(spec))
     attempt("privileges", "chdir", lambda: os.chdir(spec["env"].get("HOME", "/")))
     attempt("privileges", "signals and limits", lambda: calm(spec["conditions"]))
-    os.closerange(3, report.keep)
-    os.closerange(max(3, report.keep + 1), 1 << 20)
+    attempt("privileges", "descriptors", lambda: keep_descriptors(spec["jobserver"] or [], report))
     attempt("privileges", "look around", lambda: report.send(ready(spec)))
     error = execute(spec["argv"], spec["env"])
     report.send({"stage": "exec", "step": spec["argv"][0], "errno": error.errno})
     os._exit(NOT_FOUND if error.errno == errno.ENOENT else CANNOT_EXECUTE)
+
+
+def keep_descriptors(jobserver: list[int], report: Report) -> None:
+    """Closes all but the standard ones, the jobserver's, which get their numbers, and the report."""
+    above = max(JOBSERVER) + 1
+    moved = [fcntl.fcntl(each, fcntl.F_DUPFD, above) for each in jobserver]
+    report.move(above)
+    os.closerange(3, above)
+    for old, new in zip(moved, JOBSERVER, strict=False):
+        os.dup2(old, new)
+        os.close(old)
+    os.closerange(above, report.keep)
+    os.closerange(max(above, report.keep + 1), 1 << 20)
 
 
 def ready(spec: Spec) -> dict[str, Any]:
@@ -702,7 +718,7 @@ def run_init(spec: Spec, report: Report, life: int) -> NoReturn:
     if builder == 0:
         guarded(report, lambda: become_builder(spec, report))
     report.close()
-    close_line(spec)
+    let_go(spec)
     while True:
         ended, status = os.wait()
         if ended == builder:
@@ -722,6 +738,11 @@ class Report:
         self.keep = -1 if fd is None else fd
         if fd is not None:
             os.set_inheritable(fd, False)
+
+    def move(self, lowest: int) -> None:
+        """To a descriptor that is not below `lowest`."""
+        if self.keep >= 0:
+            self.keep = fcntl.fcntl(self.keep, fcntl.F_DUPFD_CLOEXEC, lowest)
 
     def send(self, message: dict[str, Any]) -> None:
         if self.keep >= 0:
@@ -763,7 +784,7 @@ def run_outer(spec: Spec, report: Report) -> NoReturn:
         guarded(report, lambda: run_init(spec, report, life))
     os.close(life)
     report.close()
-    close_line(spec)
+    let_go(spec)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(init, signal.SIGKILL))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -26,6 +26,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,9 +95,15 @@ def environment(request: BuildRequest) -> dict[str, str]:
         "USER": conditions.user,
         "CCSTORE_REPORT": f"{'/tmp' if conditions.in_memory is not None else conditions.build}/{REPORT}",
         "CCSTORE_CORES": str(request.cores),
+        "CCSTORE_MAKEFLAGS": f"-j{request.cores}{_jobserver(request)}",
     }
     outputs = {output: f"/out/{output}" for output in request.outputs}
     return {**ENVIRONMENT, **mine, **_clock_settings(conditions), **outputs, **request.env}
+
+
+def _jobserver(request: BuildRequest) -> str:
+    reader, writer = enter.JOBSERVER
+    return f" --jobserver-auth={reader},{writer}" if request.jobserver else ""
 
 
 def _clock_settings(conditions: Conditions) -> dict[str, str]:
@@ -270,6 +277,7 @@ def spec(request: BuildRequest, input: Input = "nothing") -> dict[str, Any]:
         "conditions": made_by_enter(request.conditions),
         "network": request.network,
         "input": input,
+        "jobserver": request.jobserver,
         "parent": None,
         "status": None,
         "terminal": None,
@@ -280,6 +288,7 @@ def command(interpreter: str, request: BuildRequest) -> str:
     """A shell command that runs the build again, in the same sandbox and in the same folders."""
     folders = shlex.join(map(str, host_folders(request)))
     program = shlex.join([interpreter, "-I", "-S", enter.__file__, "3"])
+    request = replace(request, jobserver=None)  # which is over then
     return f"mkdir -p {folders} &&\n{program} 3<<'END-OF-SANDBOX'\n{pretty(spec(request))}\nEND-OF-SANDBOX\n"
 
 

@@ -129,6 +129,12 @@ class Process:
         return None
 
 
+def _descriptors(text: dict[str, Any]) -> list[int]:
+    """Those of this process that `enter` is told of."""
+    found = (text["status"], text["terminal"], *(text["jobserver"] or ()))
+    return [each for each in found if each is not None]
+
+
 def _start(text: dict[str, Any], stdout: int | None) -> subprocess.Popen[bytes]:
     """Starts `enter`, which reads `text` through an anonymous file."""
     shared = text["input"] == "caller"
@@ -143,7 +149,7 @@ def _start(text: dict[str, Any], stdout: int | None) -> subprocess.Popen[bytes]:
             stdout=None if shared else stdout or subprocess.DEVNULL,
             stderr=None if shared else subprocess.STDOUT,
             bufsize=0,
-            pass_fds=[each for each in (source, text["status"], text["terminal"]) if each is not None],
+            pass_fds=[source, *_descriptors(text)],
             start_new_session=True,
         )
     finally:

@@ -259,7 +259,8 @@ class BuildRecipe(RecipeBase):
         examples=[{"linux": "kernel^dev", "init": {"path": "../guest/init.c"}}],
     )
     script: str = Field(
-        description="Run as `bash -eu`; each output is made at `/out/<name>`.",
+        description="Run as `bash -eu`; each output is made at `/out/<name>`. For parallel makes: "
+        '`MAKEFLAGS="$CCSTORE_MAKEFLAGS" make`.',
         examples=["cc -o /out/out /in/init"],
     )
     env: dict[EnvName, Text] = Field(

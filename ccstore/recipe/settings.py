@@ -109,7 +109,11 @@ class Settings(Model):
         default=None, description="The service that `executor: remote` builds on."
     )
     jobs: Count | None = Field(default=None, description="How many builds run at once.", examples=[2])
-    cores: Count | None = Field(default=None, description="How many processors one build uses.", examples=[8])
+    cores: Count | None = Field(
+        default=None,
+        description="How many processors all builds together use; in Docker and remotely, one build.",
+        examples=[8],
+    )
 
 
 class ProjectConfig(Settings):

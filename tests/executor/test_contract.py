@@ -20,6 +20,7 @@ HERE = pytest.mark.executors("sandbox", "docker")
 
 ENVIRONMENT = """\
 CCSTORE_CORES=3
+CCSTORE_MAKEFLAGS=-j3
 CCSTORE_REPORT=/build/.ccstore-report.json
 EXTRA=of the derivation
 HOME=/build
