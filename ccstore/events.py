@@ -65,6 +65,13 @@ class Phased:
 
 
 @dataclass(frozen=True, slots=True)
+class Foreseen:
+    """`remaining` tells at any time how many seconds all of it will still take, and whether nothing is left out."""
+
+    remaining: Callable[[], tuple[float, bool]]
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """What a failed build left is kept in `folder`, because that was asked for."""
 
@@ -81,7 +88,7 @@ class Noted:
     warning: bool = False
 
 
-Event = Started | Progressed | Logged | Finished | Phased | Kept | Noted
+Event = Started | Progressed | Logged | Finished | Phased | Foreseen | Kept | Noted
 Sink = Callable[[Event], None]
 
 

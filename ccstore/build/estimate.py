@@ -9,7 +9,7 @@ time on all processors.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from ccstore.build.plan import Planned
@@ -34,11 +34,11 @@ class Estimate:
     unknown: tuple[str, ...]
 
 
-def estimate(planned: list[Planned], graph: Graph, limits: Limits) -> Estimate:
-    """When each step of `planned` and the whole will be done."""
+def estimate(planned: list[Planned], graph: Graph, limits: Limits, begun: Collection[str] = ()) -> Estimate:
+    """When each step of `planned` and the whole will be done; those in `begun` have their places already."""
     steps = {each.step: each for each in planned if each.action != "present"}
     needs = {name: {ref.step for ref in graph.references(graph.steps[name])} & steps.keys() for name in steps}
-    ends = _Schedule(steps, needs, limits).run()
+    ends = _Schedule(steps, needs, limits, begun).run()
     work = sum(each.expected_cpu or 0.0 for each in steps.values()) / limits.processors
     unknown = tuple(
         name for name, each in steps.items() if each.expected is None and each.action in ("fetch", "build")
@@ -51,6 +51,7 @@ class _Schedule:
     steps: dict[str, Planned]
     needs: dict[str, set[str]]
     limits: Limits
+    begun: Collection[str]
     ends: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> dict[str, float]:
@@ -61,7 +62,7 @@ class _Schedule:
         running: list[tuple[float, str]] = []
         now = 0.0
         while ready or running:
-            for name in sorted(ready, key=lambda each: -length[each]):
+            for name in sorted(ready, key=lambda each: (each not in self.begun, -length[each])):
                 if self._is_free(name, running):
                     ready.remove(name)
                     heapq.heappush(running, (now + self._seconds(name), name))

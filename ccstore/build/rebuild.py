@@ -21,7 +21,7 @@ from ccstore.build.runner import Runner
 from ccstore.build.vary import Plan
 from ccstore.build.workspace import Workspace
 from ccstore.errors import CcError
-from ccstore.events import Event, Noted, Sink
+from ccstore.events import Event, Foreseen, Noted, Sink
 from ccstore.model.derivation import Derivation
 from ccstore.model.graph import Build
 from ccstore.model.realisation import Realisation
@@ -124,7 +124,7 @@ def _called(sink: Sink, step: str, label: str) -> Sink:
     """A sink for which `step` is called `label`, and which is not told that a rebuild differs from another one."""
 
     def renamed(event: Event) -> None:
-        if event.target == step and not isinstance(event, Noted):
+        if not isinstance(event, Noted | Foreseen) and event.target == step:
             sink(replace(event, target=label))
 
     return renamed

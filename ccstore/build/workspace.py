@@ -19,6 +19,7 @@ from ccstore.build import evaluation
 from ccstore.build.caches import chosen, configured, to_text, trusted_keys
 from ccstore.build.estimate import Estimate, Limits, estimate
 from ccstore.build.evaluation import Known
+from ccstore.build.forecast import Forecast
 from ccstore.build.knowledge import Knowledge, in_waves
 from ccstore.build.lineage import lineage_of
 from ccstore.build.plan import Expected, History, Planned, plan, similar
@@ -30,7 +31,7 @@ from ccstore.cache.sources import Source, Sources
 from ccstore.codec.nar import nar_hash
 from ccstore.codec.rechannel import Remote
 from ccstore.errors import CcError
-from ccstore.events import Noted, Sink, ignore
+from ccstore.events import Foreseen, Noted, Sink, all_of, ignore
 from ccstore.executor.docker import Docker
 from ccstore.executor.jobserver import Jobserver
 from ccstore.executor.remote import RemoteExecutor
@@ -155,16 +156,19 @@ class Workspace:
 
     def plan(self, targets: list[Ref], options: Options | None = None, sink: Sink = ignore) -> list[Planned]:
         """What would be done. Follows realisations through caches, and fetches no object."""
-        history = History(self.expected, self._last_derivation)
         with contextlib.ExitStack() as stack:
             sources = self.sources(options or Options(), sink, Cancel())
             if sources:
                 stack.enter_context(sources)
-            known = self._resolve_with(sources, targets) if sources else self.resolve(targets)
-            return in_waves(
-                lambda offered: plan(self.graph, targets, known, self.store.objects.has, history, offered),
-                sources.available if sources else dict.fromkeys,
-            )
+            return self._plan(targets, sources)
+
+    def _plan(self, targets: list[Ref], sources: Sources | None) -> list[Planned]:
+        history = History(self.expected, self._last_derivation)
+        known = self._resolve_with(sources, targets) if sources else self.resolve(targets)
+        return in_waves(
+            lambda offered: plan(self.graph, targets, known, self.store.objects.has, history, offered),
+            sources.available if sources else dict.fromkeys,
+        )
 
     def _resolve_with(self, sources: Sources, targets: list[Ref]) -> dict[str, Resolved]:
         local = self.knowledge.local
@@ -177,11 +181,14 @@ class Workspace:
 
     def estimate(self, planned: list[Planned], options: Options) -> Estimate:
         """How long the steps of a plan will take."""
-        limits = Limits(self._jobs(options), DOWNLOADS, self.cores(options))
-        return estimate(planned, self.graph, limits)
+        return estimate(planned, self.graph, self._limits(options))
 
-    def _jobs(self, options: Options) -> int:
-        return options.jobs or self.project.config.jobs or self.user.jobs or 2
+    def _limits(self, options: Options) -> Limits:
+        jobs = options.jobs or self.project.config.jobs or self.user.jobs or 2
+        cores = self.cores(options)
+        if self._executor_name(options.executor) == Sandbox.name:
+            jobs = min(jobs, cores)  # each of them holds one of its tokens
+        return Limits(jobs, DOWNLOADS, cores)
 
     def cores(self, options: Options) -> int:
         """The make jobs that builds may use."""
@@ -210,13 +217,21 @@ class Workspace:
         sink: Sink = ignore,
         options: Options | None = None,
         cancel: Cancel | None = None,
+        foresee: bool = False,
         fault: Fault = no_fault,
     ) -> Mapping[Ref, Realisation]:
-        """Makes the targets exist, in order, and roots each under its name."""
+        """Makes the targets exist, in order, and roots each under its name; with `foresee`, `sink` hears how long
+        that takes."""
         refs = self.find(targets)
         names = {self.root_name(target): ref for target, ref in zip(targets, refs, strict=True)}
         found = self.realize_refs(
-            refs, sink=sink, options=options or Options(), cancel=cancel, roots=names, fault=fault
+            refs,
+            sink=sink,
+            options=options or Options(),
+            cancel=cancel,
+            roots=names,
+            foresee=foresee,
+            fault=fault,
         )
         self._keep_lineages(names)
         try:
@@ -245,6 +260,7 @@ class Workspace:
         cancel: Cancel | None = None,
         roots: Mapping[str, Ref] | None = None,
         damaged: set[StorePath] | None = None,
+        foresee: bool = False,
         fault: Fault = no_fault,
     ) -> Mapping[Ref, Realisation]:
         """Makes outputs exist and names some as `roots`; objects in `damaged` are made again, and leave the set."""
@@ -255,8 +271,12 @@ class Workspace:
             if sources:
                 stack.enter_context(sources)
             knowledge = Knowledge(self.store, trusted_keys(self.caches), sources)
+            limits = self._limits(options)
+            if foresee:
+                forecast = Forecast(self._plan(refs, sources), self.graph, limits)
+                sink(Foreseen(forecast.remaining))
+                sink = all_of(forecast, sink)
             executor = self.executor(options.executor, sink, options.remote)
-            local = isinstance(executor, Sandbox)
             runner = Runner(
                 store=self.store,
                 session=session,
@@ -264,18 +284,15 @@ class Workspace:
                 mirrors=self.mirrors,
                 sink=sink,
                 cancel=cancel,
-                cores=self.cores(options),
+                cores=limits.processors,
                 knowledge=knowledge,
-                jobserver=stack.enter_context(Jobserver(self.cores(options))) if local else None,
+                jobserver=_jobserver(executor, limits, stack),
                 keep_failed=options.keep_failed,
                 only_substitute=not options.build,
                 damaged=damaged if damaged is not None else set(),
                 fault=fault,
             )
-            jobs = self._jobs(options)
-            if local:
-                jobs = min(jobs, self.cores(options))  # each of them holds a token
-            found = realize(self.graph, refs, runner, self.local_content, jobs, self._seconds)
+            found = realize(self.graph, refs, runner, self.local_content, limits.jobs, self._seconds)
             fault("made")
             with explained(self.store.root), self.store.gc_lock.shared():
                 knowledge.keep()
@@ -294,12 +311,15 @@ class Workspace:
 
     def executor(self, name: str | None = None, sink: Sink = ignore, remote: str | None = None) -> Executor:
         """What runs builds: as `name` says, else as configured, else the sandbox; `remote` is a service's URL."""
-        wanted = name or self.project.config.executor or self.user.executor or "sandbox"
+        wanted = self._executor_name(name)
         if wanted == "docker":
             return Docker(self.store.layout.docker, os.environ, sink)
         if wanted == "remote":
             return RemoteExecutor(self.remote(remote))
         return Sandbox()
+
+    def _executor_name(self, name: str | None) -> str:
+        return name or self.project.config.executor or self.user.executor or Sandbox.name
 
     def root_name(self, target: str) -> str:
         return f"{self.project.config.project}/{target}"
@@ -340,6 +360,11 @@ class Workspace:
     def _last_derivation(self, step: str) -> AnyDerivation | None:
         last = self.store.history.last(step)
         return self.store.realisations.derivation(last.derivation) if last else None
+
+
+def _jobserver(executor: Executor, limits: Limits, stack: contextlib.ExitStack) -> Jobserver | None:
+    """For builds on this machine alone."""
+    return stack.enter_context(Jobserver(limits.processors)) if isinstance(executor, Sandbox) else None
 
 
 def _files_of(path: Path) -> Iterator[str]:

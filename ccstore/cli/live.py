@@ -17,7 +17,7 @@ from rich.text import Text
 from ccstore.cli.context import duration
 from ccstore.cli.running import DONE, Running, note, outcome
 from ccstore.cli.terminal import shown
-from ccstore.events import Event, Finished, Logged, Noted, Progressed, Sink, Started
+from ccstore.events import Event, Finished, Foreseen, Logged, Noted, Progressed, Sink, Started
 
 _SHOWN = 8  # pieces of work; more are counted
 _QUIET_UNDER = 1.0  # seconds: a quicker fetch or copy leaves no line behind
@@ -36,6 +36,7 @@ class _View:
         self._console = console
         self._lock = threading.Lock()
         self._running: dict[str, Running] = {}
+        self._foreseen: Foreseen | None = None
 
     def __call__(self, event: Event) -> None:
         with self._lock:
@@ -58,6 +59,8 @@ class _View:
         elif isinstance(event, Finished):
             self._running.pop(event.target, None)
             return _finished(event)
+        elif isinstance(event, Foreseen):
+            self._foreseen = event
         elif isinstance(event, Noted):
             return Text(shown(note(event)), style="yellow" if event.warning else "dim")
         return None
@@ -83,6 +86,8 @@ class _View:
         ]
         if len(running) > _SHOWN:
             lines.append(Text(f"and {len(running) - _SHOWN} more", style="dim"))
+        if self._foreseen and (words := _foreseen(self._foreseen)):
+            lines.append(Text(words, style="dim"))
         return Group(*lines)
 
 
@@ -95,6 +100,12 @@ def _remaining(running: Running, now: float) -> str:
     """What is left by the time that it took before; nothing once that has passed."""
     left = running.expected - (now - running.since) if running.expected else 0.0
     return f", about {duration(left)} left" if left > 1 else ""
+
+
+def _foreseen(event: Foreseen) -> str:
+    """What is left of the whole run; nothing while nothing is known of it."""
+    left, complete = event.remaining()
+    return f"all done in {'about' if complete else 'at least'} {duration(left)}" if left > 1 else ""
 
 
 def _finished(event: Finished) -> Text | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ccstore.build.workspace import Options, Workspace
-from ccstore.cli.console import progress
+from ccstore.cli.console import is_live, progress
 from ccstore.cli.context import json_option, open_workspace, print_json, store_option, targets_argument
 from ccstore.cli.plan import print_plan
 from ccstore.cli.shell import shell_after
@@ -82,7 +82,8 @@ def command(
                 refs = work.find(list(targets))
             with events.own("realize"), progress(verbose=verbose) as shown:
                 sink = all_of(shown, failed, *((events,) if trace else ()))
-                found = work.realize(list(targets), sink=sink, options=options, cancel=Cancel())
+                live = is_live(verbose=verbose)
+                found = work.realize(list(targets), sink=sink, options=options, cancel=Cancel(), foresee=live)
         if as_json:
             print_json([as_value(work, name, found[ref]) for name, ref in zip(targets, refs, strict=True)])
         else:

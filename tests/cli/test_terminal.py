@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
+import re
 import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -56,3 +59,32 @@ def test_a_log_is_shown_harmless_on_a_terminal_and_as_it_is_elsewhere(small: Pro
     os.close(theirs)
     assert os.read(ours, 1000) == b"a\\x1b[31m\r\nb\\x1b\r\n"
     os.close(ours)
+
+
+def test_a_terminal_sees_how_long_all_of_it_takes(small: Project) -> None:
+    for run in ("first", "second"):
+        small.script("one", f"sleep 2.5; echo {run} > $out")
+        small.script("two", f"sleep 2.5; echo {run} > $out", inputs="{one: one}")
+        planned = json.loads(small.shell.run("plan", "two", "--json").stdout)
+        screen = seen(small, "realize", "two")
+    times = [float(each) for each in re.findall(r"all done in about ([\d.]+) s", screen)]
+    assert 5 < times[0] <= planned[-1]["expectedEnd"] + 0.1 < times[0] + 1
+    assert times[-1] < 2
+    assert times == sorted(times, reverse=True)
+
+
+def seen(small: Project, *arguments: str) -> str:
+    """What a terminal is sent while a command runs."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "CCSTORE_STORE": str(small.shell.store), "TERM": "xterm", "COLUMNS": "100"}
+    running = subprocess.Popen(
+        [*small.shell.program, *arguments], cwd=small.root, stdout=theirs, stderr=theirs, env=environment
+    )
+    os.close(theirs)
+    sent = b""
+    with suppress(OSError):  # EIO: nobody has the other end any more
+        while data := os.read(ours, 1 << 16):
+            sent += data
+    os.close(ours)
+    assert running.wait() == 0, sent.decode()
+    return re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", sent.decode())
