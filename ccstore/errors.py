@@ -65,6 +65,7 @@ EXIT_STATUS: dict[str, int] = {
     "boot-invalid": 4,
     # 5: asked for and not there
     "not-realised": 5,
+    "not-clean": 5,
     "not-found": 5,
     # 6: this host cannot
     "unreachable": 6,

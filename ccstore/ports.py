@@ -102,6 +102,20 @@ class Conditions:
 
 
 @dataclass(frozen=True, slots=True)
+class Assistance:
+    """What makes a build faster and must not change what comes out; all of it are folders of this host.
+
+    `compile_cache` is where ccache keeps its objects. `build` is `/build`, with what an earlier build left in it; it
+    is not emptied. `changed` has, by input, a folder (or file) whose entries are shown instead of the input's, with
+    the same content and the time of now: those that are not what the earlier build saw.
+    """
+
+    compile_cache: Path | None = None
+    build: Path | None = None
+    changed: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class BuildRequest:
     """Everything that an executor needs for one build.
 
@@ -110,7 +124,7 @@ class BuildRequest:
     build failed and `keep_failed` is set. `cores` is how many jobs the build may run. With `jobserver`, descriptors
     of this process to read tokens from and to write them to, it shares these jobs with other builds; executors other
     than the sandbox take no notice of it. `timeout` is in seconds. `network` is for ccstore's own tools (the lock),
-    never for a build. An executor that cannot make other `conditions` than the default ones refuses them.
+    never for a build. Only the sandbox makes other `conditions` than the default ones, and gives `assistance`.
     """
 
     label: str
@@ -129,6 +143,7 @@ class BuildRequest:
     keep_failed: bool = False
     network: bool = False
     conditions: Conditions = field(default_factory=Conditions)
+    assistance: Assistance = field(default_factory=Assistance)
 
 
 @dataclass(frozen=True, slots=True)

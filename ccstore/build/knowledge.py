@@ -17,7 +17,7 @@ from ccstore.build.resolve import Outputs, known_outputs
 from ccstore.cache.sources import Sources
 from ccstore.codec.signing import PublicKey, trusted
 from ccstore.model.derivation import AnyDerivation
-from ccstore.model.realisation import OutputId, Realisation
+from ccstore.model.realisation import OutputId, Purity, Realisation
 from ccstore.store.store import Store
 
 K = TypeVar("K")
@@ -26,10 +26,17 @@ T = TypeVar("T")
 
 
 class Knowledge:
-    """Made for one run; `sources` None: no cache is asked."""
+    """Made for one run; `sources` None: no cache is asked. Nothing counts that is less pure than `accepts`."""
 
-    def __init__(self, store: Store, keys: Iterable[PublicKey], sources: Sources | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keys: Iterable[PublicKey],
+        sources: Sources | None = None,
+        accepts: Purity = "assisted",
+    ) -> None:
         self._store = store
+        self._accepts = accepts
         self._keys = tuple(keys)
         self.sources = sources
         self._used: dict[str, tuple[AnyDerivation, Outputs]] = {}
@@ -48,7 +55,7 @@ class Knowledge:
 
     def outputs(self, derivation: AnyDerivation) -> Outputs:
         """What `derivation` gave as far as the store knows: all of it or nothing."""
-        return self._noted(derivation, known_outputs(derivation, self.local))
+        return self._noted(derivation, known_outputs(derivation, self.local, self._accepts))
 
     def ask(self, derivation: AnyDerivation, label: str) -> Outputs:
         """What caches say that `derivation` gave: all of it or nothing."""

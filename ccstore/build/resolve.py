@@ -13,7 +13,7 @@ from ccstore.model.derivation import AnyDerivation, FixedOutput
 from ccstore.model.graph import Build, Fetch, Graph, Local, Ref, Step
 from ccstore.model.hashes import Sha256
 from ccstore.model.objects import ObjectInfo
-from ccstore.model.realisation import OutputId, Realisation
+from ccstore.model.realisation import OutputId, Purity, Realisation, worst
 
 Outputs = Mapping[str, Realisation]
 
@@ -42,22 +42,26 @@ def resolve(
     targets: list[Ref],
     local_content: Callable[[Local], ObjectInfo],
     realisation: Callable[[OutputId], Realisation | None],
+    accepts: Purity = "assisted",
 ) -> dict[str, Resolved]:
-    """Every step behind `targets` by name, inputs first."""
+    """Every step behind `targets` by name, inputs first; nothing counts that is less pure than `accepts`."""
     found: dict[str, Resolved] = {}
     for step in graph.closure(*targets):
         if isinstance(step, Local):
             fixed, local = local_realisation(step, local_content(step))
             found[step.name] = Resolved(step, fixed, {"out": local})
         elif isinstance(step, Fetch):
-            found[step.name] = Resolved(step, step.fixed, known_outputs(step.fixed, realisation))
+            found[step.name] = Resolved(step, step.fixed, known_outputs(step.fixed, realisation, accepts))
         else:
-            found[step.name] = _resolve_build(step, found, realisation)
+            found[step.name] = _resolve_build(step, found, realisation, accepts)
     return found
 
 
 def _resolve_build(
-    step: Build, found: Mapping[str, Resolved], realisation: Callable[[OutputId], Realisation | None]
+    step: Build,
+    found: Mapping[str, Resolved],
+    realisation: Callable[[OutputId], Realisation | None],
+    accepts: Purity,
 ) -> Resolved:
     content: dict[Ref, Sha256] = {}
     for ref in step.references():
@@ -66,21 +70,23 @@ def _resolve_build(
             return Resolved(step, None)
         content[ref] = outputs[ref.output].object.nar_hash
     derivation = step.resolve(content)
-    return Resolved(step, derivation, known_outputs(derivation, realisation))
+    return Resolved(step, derivation, known_outputs(derivation, realisation, accepts))
 
 
 def known_outputs(
-    derivation: AnyDerivation, realisation: Callable[[OutputId], Realisation | None]
+    derivation: AnyDerivation,
+    realisation: Callable[[OutputId], Realisation | None],
+    accepts: Purity = "assisted",
 ) -> dict[str, Realisation]:
-    """The realisations of all outputs, or none at all when one of them is missing or not clean.
+    """The realisations of all outputs, or none at all when one of them is missing or less pure than `accepts`.
 
-    What an assisted or incremental build gave is no answer: a plain realize makes it again.
+    What an incremental build gave is no answer to others than those who ask for it: a plain realize makes it again.
     """
     outputs: dict[str, Realisation] = {}
     identity = derivation.id
     for output in derivation.outputs:
         known = realisation(OutputId(identity, output))
-        if known is None or known.purity != "clean":
+        if known is None or worst([known.purity, accepts]) != accepts:
             return {}
         outputs[output] = known
     return outputs

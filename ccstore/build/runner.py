@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from ccstore.build.assistance import CLEAN, Assisted, Wish, assisted, usual_of
 from ccstore.build.buildlog import BuildLog
 from ccstore.build.failure import build_error
 from ccstore.build.kept import keep
@@ -32,7 +33,7 @@ from ccstore.model.derivation import BUILTIN, AnyDerivation, Derivation, FixedOu
 from ccstore.model.graph import Build, Fetch, Local
 from ccstore.model.hashes import Sha256
 from ccstore.model.objects import ObjectInfo
-from ccstore.model.realisation import OutputId, Realisation, worst
+from ccstore.model.realisation import OutputId, Purity, Realisation, worst
 from ccstore.model.storepath import StorePath
 from ccstore.ports import BuildRequest, BuildResult, Cancel, Executor, Fault, Tree, no_fault
 from ccstore.store.history import Run
@@ -66,6 +67,7 @@ class Runner:
     keep_failed: bool = False
     only_substitute: bool = False
     damaged: set[StorePath] = field(default_factory=set)
+    wish: Wish = CLEAN
     fault: Fault = no_fault
     builtins: Mapping[str, Builtin] = field(default_factory=lambda: BUILTINS)
 
@@ -74,7 +76,7 @@ class Runner:
         with self._locked(step.name, derivation) as done:
             if done:
                 return done
-            usual = self.store.history.usual(step.name)
+            usual = usual_of(self.store.history, step, self.wish)
             with self._job():
                 watch = Stopwatch(step.name, self.sink)
                 with reported(self.sink, step.name, "build", usual.seconds if usual else None):
@@ -182,26 +184,32 @@ class Runner:
     def _build_sandboxed(
         self, step: Build, derivation: Derivation, inputs: Mapping[str, Realisation], watch: Stopwatch
     ) -> Outputs:
-        last = self.store.history.last(step.name)
-        with self.session.staging(step.object_name) as staging:
+        with self.session.staging(step.object_name) as staging, ExitStack() as stack:
             with watch.phase("prepare"):
-                request = self._request(step, derivation, inputs, staging)
+                plain = self._request(step, derivation, inputs, staging)
+                objects = {name: each.object.path for name, each in inputs.items()}
+                aid = assisted(
+                    self.wish, self.store, step, derivation, objects, plain, self.sink, self.cancel
+                )
+                aided = stack.enter_context(aid)
+                request = aided.request
+            last = self.store.history.last(step.name, purity=aided.purity)
             with self.store.logs.writer(derivation.id) as writer:
                 expected = last.log_lines if last else None
                 log = BuildLog(step.name, writer, self.sink, expected, lambda: _is_full(staging))
                 result = self._run(request, log, watch)
                 log.close()
             if result.outcome != "built":
-                self._remember(derivation, watch, self.executor.name, result, log)
+                self._remember(derivation, watch, self.executor.name, result, log, aided.purity)
                 kept = self._keep(step, derivation, inputs, staging, result)
                 raise build_error(step, result, log, kept)
             self.fault("build")
             with watch.phase("register"):
-                objects = self._register(step, derivation, inputs, request.staging, result)
-        outputs = self._record(
-            step.name, derivation, objects, list(inputs.values()), self.executor.name, watch
-        )
-        self._remember(derivation, watch, self.executor.name, result, log)
+                made = self._register(step, derivation, inputs, request.staging, result)
+            outputs = self._record(
+                step.name, derivation, made, list(inputs.values()), self.executor.name, watch, aided
+            )
+        self._remember(derivation, watch, self.executor.name, result, log, aided.purity)
         return outputs
 
     def _keep(
@@ -312,30 +320,45 @@ class Runner:
         inputs: list[Realisation],
         executor: str,
         watch: Stopwatch,
+        aided: Assisted | None = None,
     ) -> Outputs:
         """Writes the realisations down."""
-        outputs = {
+        purity = aided.purity if aided else "clean"
+        outputs: Outputs = {
             output: Realisation(
                 id=OutputId(derivation.id, output),
                 object=info,
                 inputs=tuple(dict.fromkeys(each.id for each in inputs)),
                 executor=executor,
-                purity=worst([each.purity for each in inputs]),
+                purity=worst([purity, *(each.purity for each in inputs)]),
             )
             for output, info in objects.items()
         }
-        self._note_difference(name, outputs)
+        before = self._before(outputs)
+        outputs = aided.made(name, before, outputs) if aided else outputs
+        self._compare(name, before, outputs)
         with watch.phase("record"):
             self.store.realisations.record(derivation, list(outputs.values()), self.fault)
         return outputs
 
-    def _note_difference(self, name: str, outputs: Outputs) -> None:
-        """A rebuild (its object was collected) that gives something else is news."""
-        for output, now in outputs.items():
-            before = self.store.realisations.get(now.id)
-            if before and before.object.nar_hash != now.object.nar_hash:
-                message = f"{name}^{output} is not reproducible: it was {before.object.path}"
+    def _before(self, outputs: Outputs) -> Outputs:
+        """What is known of these outputs already."""
+        known = {output: self.store.realisations.get(each.id) for output, each in outputs.items()}
+        return {output: each for output, each in known.items() if each}
+
+    def _compare(self, name: str, before: Outputs, outputs: Outputs) -> None:
+        """A rebuild that gives something else is news (its object was collected, or it was not clean), and so is a
+        clean build that gives the same as one that was not."""
+        for output, then in before.items():
+            now = outputs[output]
+            if then.object.nar_hash != now.object.nar_hash:
+                message = f"{name}^{output} is not reproducible: it was {then.object.path}"
+                if then.purity != "clean":
+                    message += f" ({then.purity})"
                 self.sink(Noted(f"{message}, now it is {now.object.path}", name, warning=True))
+            elif then.purity != "clean" and now.purity == "clean":
+                message = f"{name}^{output}: the clean build gave the same bytes as the {then.purity} one"
+                self.sink(Noted(message, name))
 
     def _remember(
         self,
@@ -344,6 +367,7 @@ class Runner:
         executor: str,
         result: BuildResult | None = None,
         log: BuildLog | None = None,
+        purity: Purity = "clean",
     ) -> None:
         """Adds the run to the step's history."""
         self.store.history.record(
@@ -358,6 +382,7 @@ class Runner:
                 int(time.time()),
                 watch.phases,
                 result.seen if result else {},
+                purity,
             )
         )
 

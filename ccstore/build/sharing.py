@@ -49,10 +49,12 @@ def push(
 ) -> list[Pushed]:
     """Pushes the objects of `targets` and `paths`, with what is known of them, signed by `key`.
 
-    The result has the objects of `targets`, then those of `paths`, then others; each once. Raises `not-realised`, and
-    as `ccstore.cache.push.Push`.
+    The result has the objects of `targets`, then those of `paths`, then others; each once. Raises `not-realised`,
+    `not-clean`, and as `ccstore.cache.push.Push`.
     """
     options, cancel = options or PushOptions(), cancel or Cancel()
+    for each in targets:
+        _require_clean(each)
     behind = closure(store, targets)
     infos = [each.object for each in targets] + [_require(store, path) for path in paths]
     if options.inputs:
@@ -92,6 +94,17 @@ def closure(store: Store, targets: Iterable[Realisation]) -> list[Realisation]:
         derivation = store.realisations.derivation(output.derivation)
         waiting += [OutputId(output.derivation, name) for name in (derivation.outputs if derivation else ())]
     return list(reversed(found.values()))
+
+
+def _require_clean(target: Realisation) -> None:
+    if target.purity == "clean":
+        return
+    name = target.object.path.name
+    raise CcError(
+        "not-clean",
+        f"{name} or something behind it was made with what earlier builds left ({target.purity})",
+        hint=f"only clean builds are pushed: `ccstore realize --pure {name}` makes it one",
+    )
 
 
 def _require(store: Store, path: StorePath) -> ObjectInfo:

@@ -11,11 +11,12 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 
 from ccstore.build import evaluation
+from ccstore.build.assistance import CLEAN, Wish, usual_of
 from ccstore.build.caches import chosen, configured, to_text, trusted_keys
 from ccstore.build.estimate import Estimate, Limits, estimate
 from ccstore.build.evaluation import Known
@@ -42,7 +43,7 @@ from ccstore.model.graph import Graph, Local, Ref, Step
 from ccstore.model.hashes import Sha256
 from ccstore.model.lineage import Lineage
 from ccstore.model.objects import ObjectInfo
-from ccstore.model.realisation import Realisation
+from ccstore.model.realisation import Purity, Realisation, worst
 from ccstore.model.storepath import StorePath
 from ccstore.ports import Cancel, Executor, Fault, no_fault
 from ccstore.recipe.lower import lower
@@ -63,6 +64,8 @@ class Options:
     remote service runs them); None: as configured, else as the host has.
 
     Caches are asked if `substitute`; `cache` names one that is asked alone. Without `build` nothing else is done.
+    `assist`: builds see a compile cache (None: as configured, and never where the variable CI is set); `incremental`:
+    they go on where the last one ended; `pure`: neither is done, and nothing so made counts (build/assistance.py).
     """
 
     jobs: int | None = None
@@ -73,6 +76,9 @@ class Options:
     cache: str | None = None
     build: bool = True
     remote: str | None = None
+    assist: bool | None = None
+    incremental: bool = False
+    pure: bool = False
 
 
 @dataclass
@@ -151,8 +157,8 @@ class Workspace:
         """What the store itself knows, as far as this project believes it."""
         return Knowledge(self.store, trusted_keys(self.caches))
 
-    def resolve(self, targets: list[Ref]) -> dict[str, Resolved]:
-        return resolve(self.graph, targets, self.local_content, self.knowledge.local)
+    def resolve(self, targets: list[Ref], accepts: Purity = "assisted") -> dict[str, Resolved]:
+        return resolve(self.graph, targets, self.local_content, self.knowledge.local, accepts)
 
     def plan(self, targets: list[Ref], options: Options | None = None, sink: Sink = ignore) -> list[Planned]:
         """What would be done. Follows realisations through caches, and fetches no object."""
@@ -160,21 +166,26 @@ class Workspace:
             sources = self.sources(options or Options(), sink, Cancel())
             if sources:
                 stack.enter_context(sources)
-            return self._plan(targets, sources)
+            return self._plan(targets, sources, self.wish(options or Options()))
 
-    def _plan(self, targets: list[Ref], sources: Sources | None) -> list[Planned]:
-        history = History(self.expected, self._last_derivation)
-        known = self._resolve_with(sources, targets) if sources else self.resolve(targets)
+    def _plan(self, targets: list[Ref], sources: Sources | None, wish: Wish) -> list[Planned]:
+        history = History(partial(self.expected, wish=wish), self._last_derivation)
+        accepts = wish.accepts
+        known = self._resolve_with(sources, targets, accepts) if sources else self.resolve(targets, accepts)
         return in_waves(
             lambda offered: plan(self.graph, targets, known, self.store.objects.has, history, offered),
             sources.available if sources else dict.fromkeys,
         )
 
-    def _resolve_with(self, sources: Sources, targets: list[Ref]) -> dict[str, Resolved]:
+    def _resolve_with(self, sources: Sources, targets: list[Ref], accepts: Purity) -> dict[str, Resolved]:
         local = self.knowledge.local
         return in_waves(
             lambda asked: resolve(
-                self.graph, targets, self.local_content, lambda output: local(output) or asked(output)
+                self.graph,
+                targets,
+                self.local_content,
+                lambda output: local(output) or asked(output),
+                accepts,
             ),
             sources.realisations,
         )
@@ -186,7 +197,7 @@ class Workspace:
     def _limits(self, options: Options) -> Limits:
         jobs = options.jobs or self.project.config.jobs or self.user.jobs or 2
         cores = self.cores(options)
-        if self._executor_name(options.executor) == Sandbox.name:
+        if self.executor_name(options.executor) == Sandbox.name:
             jobs = min(jobs, cores)  # each of them holds one of its tokens
         return Limits(jobs, DOWNLOADS, cores)
 
@@ -233,17 +244,18 @@ class Workspace:
             foresee=foresee,
             fault=fault,
         )
-        self._keep_lineages(names)
+        self._keep_lineages(names, worst([each.purity for each in found.values()]))
         try:
             for target, ref in zip(targets, refs, strict=True):
-                self._remember(target, ref, found[ref])
+                if found[ref].purity != "incremental":
+                    self._remember(target, ref, found[ref])
         except OSError as error:  # the answer is right all the same, and only the next one takes longer
             sink(Noted(f"the answer could not be cached: {error}", warning=True))
         return found
 
-    def _keep_lineages(self, roots: Mapping[str, Ref]) -> None:
+    def _keep_lineages(self, roots: Mapping[str, Ref], purity: Purity) -> None:
         """Writes down what each root was made from, for those who ask later what has changed."""
-        resolved = self.resolve(list(roots.values()))
+        resolved = self.resolve(list(roots.values()), worst([purity, "assisted"]))
         for name, ref in roots.items():
             self.store.lineages.record(name, lineage_of(self.graph, ref, resolved, texts=True))
 
@@ -270,10 +282,11 @@ class Workspace:
             sources = self.sources(options, sink, cancel)
             if sources:
                 stack.enter_context(sources)
-            knowledge = Knowledge(self.store, trusted_keys(self.caches), sources)
+            wish = self.wish(options)
+            knowledge = Knowledge(self.store, trusted_keys(self.caches), sources, wish.accepts)
             limits = self._limits(options)
             if foresee:
-                forecast = Forecast(self._plan(refs, sources), self.graph, limits)
+                forecast = Forecast(self._plan(refs, sources, wish), self.graph, limits)
                 sink(Foreseen(forecast.remaining))
                 sink = all_of(forecast, sink)
             executor = self.executor(options.executor, sink, options.remote)
@@ -281,6 +294,7 @@ class Workspace:
                 store=self.store,
                 session=session,
                 executor=executor,
+                wish=wish,
                 mirrors=self.mirrors,
                 sink=sink,
                 cancel=cancel,
@@ -300,6 +314,25 @@ class Workspace:
                     self.store.roots.add(name, found[ref].object.path, found[ref].id, fault)
         return found
 
+    def wish(self, options: Options) -> Wish:
+        """The assistance that builds get. Raises `usage` for what does not go together."""
+        asked = options.assist or options.incremental
+        if options.pure and asked:
+            hint = "--pure does without what earlier builds left: leave one of them out"
+            raise CcError("usage", "--pure refuses --assist and --incremental", hint=hint)
+        if options.incremental and options.keep_failed:
+            hint = "its folder is kept anyway, for the next build: leave --keep-failed and --shell-on-failure out"
+            raise CcError("usage", "an incremental build that fails leaves nothing to keep", hint=hint)
+        local = self.executor_name(options.executor) == "sandbox"
+        if asked and not local:
+            hint = "builds in Docker and on a cluster are always clean: leave --assist and --incremental out"
+            raise CcError("usage", "only the sandbox can give a build what earlier ones left", hint=hint)
+        assist = options.assist
+        if assist is None and "CI" not in os.environ:
+            assist = self.project.config.assist or self.user.assist
+        cache = bool(assist) and local and not options.pure
+        return Wish(self.project.config.project, cache, options.incremental, pure=options.pure)
+
     def remote(self, url: str | None = None) -> Remote:
         """The service for remote execution: as configured, but at `url` if that is given. Raises `usage`."""
         found = configured_remote(self.project.config, self.project.root, self.user, os.environ)
@@ -311,14 +344,15 @@ class Workspace:
 
     def executor(self, name: str | None = None, sink: Sink = ignore, remote: str | None = None) -> Executor:
         """What runs builds: as `name` says, else as configured, else the sandbox; `remote` is a service's URL."""
-        wanted = self._executor_name(name)
+        wanted = self.executor_name(name)
         if wanted == "docker":
             return Docker(self.store.layout.docker, os.environ, sink)
         if wanted == "remote":
             return RemoteExecutor(self.remote(remote))
         return Sandbox()
 
-    def _executor_name(self, name: str | None) -> str:
+    def executor_name(self, name: str | None = None) -> str:
+        """As `name` says, else as configured, else the sandbox."""
         return name or self.project.config.executor or self.user.executor or Sandbox.name
 
     def root_name(self, target: str) -> str:
@@ -330,32 +364,32 @@ class Workspace:
             self._remember(target, self.graph.find(target), self.require_realised(target), label)
 
     def _remember(self, target: str, ref: Ref, realisation: Realisation, label: str = "") -> None:
-        read, absent = files_of_user(os.environ)
-        read += [*map(str, self.project.files_read), *map(str, self.project.dirs_listed)]
-        for step in self.graph.closure(ref):
-            if isinstance(step, Local):
-                read += _files_of(step.path)
+        of_user, absent = files_of_user(os.environ)
         evaluation.record(
             str(self.store.root),
             str(self.project.root),
             label or target,
             Known(realisation.object.path.base, self.root_name(target), ref.step, to_text(self.caches)),
             self.began,
-            list(dict.fromkeys(read)),
+            list(dict.fromkeys([*of_user, *self.files_behind([ref])])),
             absent,
         )
 
-    def expected(self, step: Step) -> Expected | None:
+    def files_behind(self, targets: list[Ref]) -> list[str]:
+        """Every file and folder of this machine whose change can change `targets`."""
+        read = [*map(str, self.project.files_read), *map(str, self.project.dirs_listed)]
+        for step in self.graph.closure(*targets):
+            if isinstance(step, Local):
+                read += _files_of(step.path)
+        return list(dict.fromkeys(read))
+
+    def expected(self, step: Step, wish: Wish = CLEAN) -> Expected | None:
         """What a step takes, by its own history, else by that of another that does the same work on other inputs."""
         for each in (step, *similar(self.graph, step)):
-            usual = self.store.history.usual(each.name)
+            usual = usual_of(self.store.history, each, wish)
             if usual:
                 return Expected(each.name, usual.seconds, usual.cpu_seconds)
         return None
-
-    def _seconds(self, step: Step) -> float:
-        expected = None if isinstance(step, Local) else self.expected(step)
-        return expected.seconds if expected else 0.0
 
     def _last_derivation(self, step: str) -> AnyDerivation | None:
         last = self.store.history.last(step)

@@ -16,7 +16,21 @@ from ccstore.errors import CcError
 
 # in the order of the help text; each is a module of this package with a command of the same name
 VERBS = [
-    *("realize", "plan", "path", "why", "diff", "list", "show", "graph", "log", "profile", "shell", "check"),
+    *(
+        "realize",
+        "plan",
+        "path",
+        "why",
+        "diff",
+        "list",
+        "show",
+        "graph",
+        "log",
+        "profile",
+        "shell",
+        "dev",
+        "check",
+    ),
     *("run", "export", "runtime-config"),
     *("cache",),
     *("gc", "root", "verify", "hash", "lock", "schema", "doctor", "init"),

@@ -17,7 +17,8 @@ from ccstore.build.locate import find_store, require_project
 from ccstore.errors import CcError
 from ccstore.guest.accelerator import kvm_problem, kvm_refusal
 from ccstore.guest.boot import BootImage, parse_size
-from ccstore.guest.options import Accelerator, Forward, Options, Share, Volume, parse_duration
+from ccstore.guest.options import Accelerator, Forward, Share, Volume, parse_duration
+from ccstore.guest.options import Options as GuestOptions
 from ccstore.guest.programs import Qemu, host_qemu, named_qemu, qemu_of
 from ccstore.guest.session import Session
 
@@ -39,8 +40,9 @@ class Targets:
     A root does not do that: whoever edits the recipe and makes it anew moves the root away from a guest that runs.
     """
 
-    def __init__(self, store: str | None) -> None:
+    def __init__(self, store: str | None, *, incremental: bool = False) -> None:
         self.store = store
+        self._incremental = incremental
         self._roots: TemporaryRoots | None = None
 
     def __enter__(self) -> Targets:
@@ -88,13 +90,15 @@ class Targets:
             # a store of somebody else, who alone can hold its objects
 
     def _made(self, target: str) -> Path:
+        from ccstore.build.workspace import Options
         from ccstore.cli.console import progress
         from ccstore.cli.context import open_workspace
         from ccstore.ports import Cancel
 
         with open_workspace(self.store) as work:
             with progress() as sink:
-                found = work.realize([target], sink=sink, cancel=Cancel())
+                options = Options(incremental=self._incremental)
+                found = work.realize([target], sink=sink, options=options, cancel=Cancel())
             [realisation] = found.values()
             return work.store.objects.path(realisation.object.path)
 
@@ -114,7 +118,9 @@ def session(target: str, targets: Targets, values: Mapping[str, Any]) -> Session
     return Session(image, chosen, program, emulate=values["accel"] == "auto", timeout=timeout, note=note)
 
 
-def image_and_options(target: str, targets: Targets, values: Mapping[str, Any]) -> tuple[BootImage, Options]:
+def image_and_options(
+    target: str, targets: Targets, values: Mapping[str, Any]
+) -> tuple[BootImage, GuestOptions]:
     """What is booted, and how."""
     asked = _Options(values)
     publish = tuple(Forward.parse(text) for text in values["publish"])
@@ -129,7 +135,7 @@ def image_and_options(target: str, targets: Targets, values: Mapping[str, Any]) 
         raise CcError(
             "vmm-unfit", "a microvm has no virtiofs", hint="use --machine q35, or leave --virtiofs out"
         )
-    return image, Options(
+    return image, GuestOptions(
         machine=machine,
         accelerator=_accelerator("kvm" if values["vmm"] != "qemu" else values["accel"]),
         memory=memory or image.memory,

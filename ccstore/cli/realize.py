@@ -33,6 +33,13 @@ from ccstore.ports import Cancel
 @click.option(
     "--shell-on-failure", is_flag=True, help="Enter the sandbox of a build that fails, as it is then."
 )
+@click.option(
+    "--assist/--no-assist",
+    default=None,
+    help="Let builds use what compilers made before (default: as configured, else not).",
+)
+@click.option("--incremental", is_flag=True, help="Go on in the folder that the last build of a kernel left.")
+@click.option("--pure", is_flag=True, help="Make again what was made with either.")
 @click.option("--executor", type=click.Choice(["sandbox", "docker", "remote"]), help="Where builds run.")
 @click.option("--remote", metavar="URL", help="The service that --executor remote builds on.")
 @click.option("--verbose", "-v", is_flag=True, help="Print the builds' output as it comes.")
@@ -52,6 +59,9 @@ def command(
     no_substitute: bool,
     keep_failed: bool,
     shell_on_failure: bool,
+    assist: bool | None,
+    incremental: bool,
+    pure: bool,
     executor: str | None,
     remote: str | None,
     verbose: bool,
@@ -68,11 +78,23 @@ def command(
     ccstore realize kernel                  the kernel, with everything it needs
     ccstore realize kernel.config           only its configuration
     ccstore realize kernel^dev --cores 8    its headers, with eight make jobs
+    ccstore realize kernel --incremental    after a change: what it reaches, and nothing else
+    ccstore realize kernel --pure           the same, built whole; says whether the bytes agree
     """
     began = time.monotonic()
     with open_workspace(store) as work:
         keep = keep_failed or shell_on_failure
-        options = Options(jobs, cores, keep, executor, remote=remote, substitute=not no_substitute)
+        options = Options(
+            jobs,
+            cores,
+            keep,
+            executor,
+            remote=remote,
+            substitute=not no_substitute,
+            assist=assist,
+            incremental=incremental,
+            pure=pure,
+        )
         if dry_run:
             print_plan(work, list(targets), options, as_json=as_json)
             return

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 @click.option("--workdir", "-w", default="/", metavar="DIR", help="Where the command starts (default: /).")
 @click.option("--user", "-u", metavar="NAME|UID[:GID]", help="Who the command runs as (default: root).")
 @click.option("--tty/--no-tty", "-t/-T", default=None, help="A terminal for the command (default: as here).")
+@click.option("--incremental", is_flag=True, help="Make it as `realize --incremental` does.")
 @click.option("--verbose", "-v", is_flag=True, help="With a command: the guest's console on stderr.")
 @click.option("--dry-run", is_flag=True, help="Print the command line or configuration, and start nothing.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: the command line as JSON.")
@@ -55,7 +56,7 @@ def command(target: str, argv: tuple[str, ...], store: str | None, **values: Any
 
     Without COMMAND the guest's console is here until the guest powers off; Ctrl-] ends it. The exit status is that
     of COMMAND (128 + n if signal n ended it), or 0 after a power-off; 125 says that ccstore or the guest failed.
-    Images are never written.
+    Images are never written. A kernel recipe boots without a root, and ends when it wants one.
 
     \b
     ccstore run clear-containers                      the console
@@ -65,7 +66,7 @@ def command(target: str, argv: tuple[str, ...], store: str | None, **values: Any
     """
     from ccstore.cli.boot import Targets, session
 
-    with Targets(store) as targets:
+    with Targets(store, incremental=values["incremental"]) as targets:
         if values["vmm"] != "qemu":
             other_monitor(target, targets, argv, values)
             return

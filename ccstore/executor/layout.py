@@ -6,6 +6,9 @@
     /out           <staging>; an overlay output is an overlayfs mounted on its own upper folder, <staging>/<output>
     /dev /proc     a few harmless devices; the processes of the sandbox only; read-only
 
+With `Assistance` /build is a folder of the caller's, with what an earlier build left in it, some inputs have newer
+files in front of them, and a compile cache is at /ccache, in front of the compilers.
+
 A check (`Conditions`) has other values: /build is then a link to another folder, which may lie in memory, as may
 inputs; the root is an overlay if that link, or another user, has to be in it.
 
@@ -24,6 +27,7 @@ and disk that its user may; the caller's resource limits and control group hold 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -77,6 +81,13 @@ ENVIRONMENT = {
     "TZ": "UTC",
 }
 CLOCK = "/in/.clock.so"
+COMPILE_CACHE = "/ccache"
+COMPILERS = (
+    "/in/.compilers"  # before everything else in PATH: links to ccache, which finds the real ones after it
+)
+COMPILER_NAMES = ("cc", "gcc", "c++", "g++", "clang", "clang++")
+CCACHE = "usr/bin/ccache"
+CCACHE_SIZE = "5G"  # at most, for each toolchain
 TIME = ["date", "+%s"]  # what a probe asks for the time
 NETWORK_FILES = (
     "etc/resolv.conf",
@@ -98,7 +109,25 @@ def environment(request: BuildRequest) -> dict[str, str]:
         "CCSTORE_MAKEFLAGS": f"-j{request.cores}{_jobserver(request)}",
     }
     outputs = {output: f"/out/{output}" for output in request.outputs}
-    return {**ENVIRONMENT, **mine, **_clock_settings(conditions), **outputs, **request.env}
+    usual = {**ENVIRONMENT, **mine, **_clock_settings(conditions), **outputs, **request.env}
+    return {**usual, **_ccache_settings(request, usual["PATH"])}
+
+
+def _ccache_settings(request: BuildRequest, path: str) -> dict[str, str]:
+    """For ccache: its folder is for one toolchain, so it need not look at the compiler each time."""
+    if request.assistance.compile_cache is None:
+        return {}
+    return {
+        "PATH": f"{COMPILERS}:{path}",
+        "CCACHE_DIR": COMPILE_CACHE,
+        "CCACHE_COMPILERCHECK": f"string:{request.root.nar_hash.hex}",
+        "CCACHE_MAXSIZE": CCACHE_SIZE,
+    }
+
+
+def has_compile_cache(request: BuildRequest) -> bool:
+    """Whether the toolchain has ccache."""
+    return _has(request, CCACHE)
 
 
 def _jobserver(request: BuildRequest) -> str:
@@ -136,8 +165,13 @@ def check(request: BuildRequest) -> None:
 
 def host_folders(request: BuildRequest) -> list[Path]:
     """The folders that must be there before `enter` runs."""
-    folders = [request.scratch / "build", request.scratch / "tmp", request.staging]
+    folders = [build_folder(request), request.scratch / "tmp", request.staging]
     return folders + [request.staging / output for output in request.overlays]
+
+
+def build_folder(request: BuildRequest) -> Path:
+    """What is /build, where that is not in memory."""
+    return request.assistance.build or request.scratch / "build"
 
 
 def network_folder(request: BuildRequest) -> Path:
@@ -156,6 +190,7 @@ def operations(request: BuildRequest) -> list[enter.Operation]:
         enter.Freeze("/proc"),
         *(enter.Mask(f"/proc/{name}") for name in MASKED),
         _build(request),
+        *_compile_cache(request),
         enter.Bind(str(request.scratch / "tmp"), "/tmp", writable=True),
         enter.Bind(str(request.staging), "/out", writable=True),
         *_overlays(request),
@@ -164,13 +199,17 @@ def operations(request: BuildRequest) -> list[enter.Operation]:
 
 
 def _root(request: BuildRequest) -> Iterator[enter.Operation]:
-    """The toolchain; for a check with a link at /build, or another user in /etc/passwd, put over it."""
+    """The toolchain; with what it has no place for (a compile cache; for a check a link at /build, or another user in
+    /etc/passwd) put over it."""
     root, conditions = str(request.root.path), request.conditions
     yield enter.Bind(root, "/")
     links = conditions.build != BUILD
     texts = _user_files(request)
-    if links or texts:
+    cache = request.assistance.compile_cache is not None
+    if links or texts or cache:
         yield enter.FileSystem("tmpfs", "/tmp", "mode=755")
+        if cache:
+            yield enter.Folder(f"/tmp{COMPILE_CACHE}")
         if links:
             yield enter.Folder(f"/tmp{conditions.build}")
             yield enter.Link(conditions.build, f"/tmp{BUILD}")
@@ -205,7 +244,12 @@ def _text_of(request: BuildRequest, name: str) -> str:
 def _build(request: BuildRequest) -> enter.Operation:
     if request.conditions.in_memory is not None:
         return enter.FileSystem("tmpfs", request.conditions.build, "mode=755")
-    return enter.Bind(str(request.scratch / "build"), request.conditions.build, writable=True)
+    return enter.Bind(str(build_folder(request)), request.conditions.build, writable=True)
+
+
+def _compile_cache(request: BuildRequest) -> Iterator[enter.Operation]:
+    if request.assistance.compile_cache is not None:
+        yield enter.Bind(str(request.assistance.compile_cache), COMPILE_CACHE, writable=True)
 
 
 def _inputs(request: BuildRequest) -> Iterator[enter.Operation]:
@@ -215,11 +259,29 @@ def _inputs(request: BuildRequest) -> Iterator[enter.Operation]:
     for name in sorted(request.inputs, reverse=bool(in_memory)):
         source, target = str(request.inputs[name].path), f"/in/{name}"
         yield enter.Copy(source, target) if name in in_memory else enter.Bind(source, target)
+        yield from _newer(request, name)
     for name in sorted(request.files):
         yield enter.Text(f"/in/.builder/{name}", request.files[name])
     if request.conditions.clock:
         yield enter.Bind(str(request.conditions.clock.library), CLOCK)
+    if request.assistance.compile_cache is not None:
+        yield enter.Folder(COMPILERS)
+        for name in COMPILER_NAMES:
+            if os.path.lexists(request.root.path / "usr/bin" / name):
+                yield enter.Link(f"/{CCACHE}", f"{COMPILERS}/{name}")
     yield enter.Freeze("/in")
+
+
+def _newer(request: BuildRequest, name: str) -> Iterator[enter.Operation]:
+    """The files of an input that are not what an earlier build saw, with another time, over the input."""
+    changed = request.assistance.changed.get(name)
+    if changed is None:
+        return
+    source, target = request.inputs[name].path, f"/in/{name}"
+    if changed.is_dir():
+        yield enter.Overlay(target, [str(changed), str(source)])
+    else:
+        yield enter.Bind(str(changed), target)
 
 
 def _devices() -> Iterator[enter.Operation]:
@@ -264,7 +326,8 @@ def made_by_enter(conditions: Conditions) -> dict[str, Any]:
 
 def report_file(request: BuildRequest) -> Path:
     """Where a builder's report lies on the host."""
-    return request.scratch / ("build" if request.conditions.in_memory is None else "tmp") / REPORT
+    in_memory = request.conditions.in_memory is not None
+    return (request.scratch / "tmp" if in_memory else build_folder(request)) / REPORT
 
 
 def spec(request: BuildRequest, input: Input = "nothing") -> dict[str, Any]:

@@ -133,6 +133,7 @@ def _prepare(request: BuildRequest) -> None:
         for folder in layout.host_folders(request):
             folder.mkdir(exist_ok=True)
             folder.chmod(0o755)  # whatever the umask was
+        layout.report_file(request).unlink(missing_ok=True)  # of an earlier build in the same folder
         if request.network:
             _copy_network_files(layout.network_folder(request))
     except OSError as error:

@@ -21,6 +21,7 @@ Machine = Literal["q35", "microvm"]
 DiskDevice = Literal["pmem", "virtio-blk"]
 MACHINES: tuple[Machine, ...] = get_args(Machine)
 VERSION = 1
+BARE = "console=ttyS0 panic=-1 i8042.noaux=1"
 _SIZE = re.compile(r"([1-9][0-9]*)(k|M|G|T|kB|MB|GB|KiB|MiB|GiB)?", re.ASCII)
 _UNITS: dict[str | None, int] = {
     None: 1,
@@ -63,7 +64,24 @@ class BootImage:
     @classmethod
     def read(cls, folder: Path) -> BootImage:
         """Raises `not-bootable` for what is no bootable folder, `boot-invalid` for one that is broken."""
+        if not (folder / "boot.json").exists() and (folder / "vmlinux").is_file():
+            return cls.bare(folder)
         return _Reader(folder, _load(folder)).image()
+
+    @classmethod
+    def bare(cls, folder: Path) -> BootImage:
+        """A kernel alone: it boots until it wants a root."""
+        return cls(
+            name=folder.name.partition("-")[2] or folder.name,
+            format="vmlinux",
+            kernel=folder / "vmlinux",
+            initrd=None,
+            disk=None,
+            cmdline=BARE,
+            machine="q35",
+            memory=256 << 20,
+            agent=None,
+        )
 
 
 def parse_size(text: str) -> int:

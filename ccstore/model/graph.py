@@ -79,7 +79,8 @@ class Build:
     """A build; `name` is the step's (`kernel.config`), `object_name` its objects' (`kernel-config`).
 
     `labels` says what a person calls the file behind an input (`kernel/config/virtio.config`), for messages.
-    `timeout` is in seconds.
+    `timeout` is in seconds. `resumes`: its builder compiles, and can go on with what an earlier build left in
+    `/build` (as `make` does), so that assistance makes it faster; that never enters the derivation.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Build:
     timeout: float | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     where: str = ""
+    resumes: bool = False
 
     def references(self) -> Iterator[Ref]:
         if self.root:

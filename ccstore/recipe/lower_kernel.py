@@ -138,6 +138,7 @@ def _kernel(recipe: Recipe, spec: KernelRecipe, tree: Ref, config: Ref) -> Build
         outputs=("out", "dev"),
         timeout=spec.timeout,
         where=place(recipe, "kind"),
+        resumes=True,
     )
 
 

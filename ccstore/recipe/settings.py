@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from ccstore.codec.signing import PublicKey
-from ccstore.recipe.values import NAME, Count, Model, Urls
+from ccstore.recipe.values import NAME, Count, Flag, Model, Urls
 
 _CACHE_URL = r"https?://[^\s?#/][^\s?#]*|file:///[^\s?#]+"
 _PROJECT_ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -113,6 +113,11 @@ class Settings(Model):
         default=None,
         description="How many processors all builds together use; in Docker and remotely, one build.",
         examples=[8],
+    )
+    assist: Flag | None = Field(
+        default=None,
+        description="Builds of kernels see a compile cache, as with `realize --assist`; never where CI is set.",
+        examples=["true"],
     )
 
 

@@ -26,6 +26,7 @@ from ccstore.model.storepath import StorePath
 from ccstore.ports import Fault, no_fault
 from ccstore.store import files, locks, realisations, reserve, temproots
 from ccstore.store.closure import closure
+from ccstore.store.compile_cache import dead_compile_caches
 from ccstore.store.database import Fact
 from ccstore.store.failures import explained
 from ccstore.store.layout import STAGING_PREFIX, TRASH_PREFIX, Layout
@@ -34,6 +35,7 @@ from ccstore.store.measure import Measure, disk_usage
 from ccstore.store.rebuild import parsed
 from ccstore.store.roots import root_files
 from ccstore.store.store import Store
+from ccstore.store.warm import old_folders, set_aside
 
 LEFTOVER_AGE = (
     30 * 24 * 3600
@@ -73,6 +75,8 @@ class _Doomed:
     facts: set[OutputId] = field(default_factory=set)
     records: list[Path] = field(default_factory=list)  # manifests, derivations, realisations, lineages
     rubbish: list[Path] = field(default_factory=list)
+    caches: list[Path] = field(default_factory=list)  # of compilers
+    warm: list[Path] = field(default_factory=list)  # build folders
     logs: list[Path] = field(default_factory=list)
     kept: int = 0
 
@@ -123,7 +127,7 @@ class _Collection:
             kept=doomed.kept,
             realisations=len(doomed.facts),
             logs=len(doomed.logs),
-            rubbish=len(doomed.rubbish),
+            rubbish=len(doomed.rubbish) + len(doomed.caches) + len(doomed.warm),
             waited_for=tuple(self._waited_for),
         )
 
@@ -151,6 +155,8 @@ class _Collection:
         kept = {each.derivation for each in facts.keys() - doomed.facts}
         doomed.records = self._dead_records(facts, kept, left)
         doomed.rubbish = self._rubbish(living.keys(), strangers)
+        doomed.caches = dead_compile_caches(self._layout, left)
+        doomed.warm = old_folders(self._layout, self._is_old)
         doomed.logs = self._dead_logs(kept, {each.derivation for each in doomed.facts})
         return doomed
 
@@ -258,7 +264,7 @@ class _Collection:
         self._store.database.remove([path.base for path in doomed.objects], doomed.facts)
         self._fault("forget")
         locks.remove_free(file for file in self._layout.locks.iterdir() if file != self._layout.gc_lock)
-        trash = self._rename(doomed.objects)
+        trash = self._rename(doomed.objects) + self._set_aside(doomed)
         # under the lock: later somebody may have written a file of the same name anew. Logs first, or a kill would
         # leave them behind as those of builds that failed
         facts = [
@@ -268,6 +274,18 @@ class _Collection:
             files.remove(file)
             self._fault("record")
         return trash + doomed.rubbish
+
+    def _set_aside(self, doomed: _Doomed) -> list[Path]:
+        """Gives what builds might use the names of trash; returns those that nobody uses now."""
+        trash = []
+        for folder in [*doomed.caches, *doomed.warm]:
+            aside = self._layout.objects / files.unique(TRASH_PREFIX)
+            if folder in doomed.caches:
+                folder.rename(aside)
+            elif not set_aside(self._layout, folder, aside):
+                continue
+            trash.append(aside)
+        return trash
 
     def _rename(self, dead: list[StorePath]) -> list[Path]:
         """Gives dead objects the names of trash; returns those that are there."""

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ccstore.errors import CcError
+from ccstore.model.realisation import Purity
 from ccstore.store.failures import explained
 from ccstore.store.layout import Layout
 
@@ -28,7 +29,7 @@ class Run:
     """One run of a step. Times in seconds, `when` (it ended) in unix time; `outcome` is built, failed, timeout, …
 
     `phases` says what the time went into (ccstore.events.Phase), `seen` what the build could see of where it ran
-    (ccstore.ports.BuildResult); older runs do not know.
+    (ccstore.ports.BuildResult), `purity` how much earlier builds helped it; older runs do not know.
     """
 
     step: str
@@ -41,6 +42,7 @@ class Run:
     when: float
     phases: Mapping[str, float] = field(default_factory=dict)
     seen: Mapping[str, str] = field(default_factory=dict)
+    purity: Purity = "clean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +75,17 @@ class History:
             finally:
                 os.close(descriptor)
 
-    def last(self, step: str, outcome: str | None = "built") -> Run | None:
-        """The latest run of `step` with this outcome (with any, if None)."""
+    def last(self, step: str, outcome: str | None = "built", purity: Purity | None = None) -> Run | None:
+        """The latest run of `step` with this outcome and purity (with any, if None)."""
         for run in self.runs(step):
-            if outcome is None or run.outcome == outcome:
+            if outcome in (None, run.outcome) and purity in (None, run.purity):
                 return run
         return None
 
-    def usual(self, step: str) -> Usual | None:
-        """The medians of the latest runs of `step` that built it; None if there is none."""
-        runs = list(itertools.islice((run for run in self.runs(step) if run.outcome == "built"), _USUAL))
+    def usual(self, step: str, purity: Purity = "clean") -> Usual | None:
+        """The medians of the latest runs of `step` that built it with this purity; None if there is none."""
+        found = (run for run in self.runs(step) if run.outcome == "built" and run.purity == purity)
+        runs = list(itertools.islice(found, _USUAL))
         if not runs:
             return None
         from statistics import median  # loads fractions and decimals

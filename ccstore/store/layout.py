@@ -19,17 +19,19 @@
       partial/<derivation id>     unfinished downloads, which the next try goes on with
       failed/                     folders of failed builds that were to be kept
       evaluations/                the evaluation cache
+      ccache/<object>-<uid>/      what compilers of a toolchain made before (compile_cache.py)
+      warm/<project id>/<step>/   build folders for incremental builds (warm.py)
       temproots/<session>         what a running session needs; locked for as long as the session lives
       docker/                     what tells this store's builds in a Docker daemon from others (executor/lease.py)
-      locks/                      gc.lock, <derivation id>, object-<hash>-<name>
+      locks/                      gc.lock, <derivation id>, object-<hash>-<name>, warm-<project id>-<step>
 
 Objects, manifests, derivations, realisations and roots are the truth. An object is registered when the index
 knows it, which comes last; so whatever a root names is whole: `roots/<project>/<TARGET>` and
 `objects/<its path>` being there is all that a quick look has to check.
 
-Locks, in the order in which they are taken: a derivation's, an object's, `gc.lock`. A root, a temporary root, a
-realisation or a registration takes `gc.lock` shared for as long as it writes; a collection holds it alone while
-it decides and moves dead objects aside, and deletes them after it let go.
+Locks, in the order in which they are taken: a derivation's, a build folder's, an object's, `gc.lock`. A root, a
+temporary root, a realisation or a registration takes `gc.lock` shared for as long as it writes; a collection holds it
+alone while it decides and moves dead objects aside, and deletes them after it let go.
 """
 
 from __future__ import annotations
@@ -117,6 +119,14 @@ class Layout:
         return self.root / "evaluations"
 
     @property
+    def compile_caches(self) -> Path:
+        return self.root / "ccache"
+
+    @property
+    def warm(self) -> Path:
+        return self.root / "warm"
+
+    @property
     def temproots(self) -> Path:
         return self.root / "temproots"
 
@@ -165,6 +175,8 @@ class Layout:
             self.partial,
             self.failed,
             self.evaluations,
+            self.compile_caches,
+            self.warm,
             self.temproots,
             self.locks,
         )

@@ -211,6 +211,25 @@ class Locks:
         """Held by whoever gets an object from a cache; as `derivation`. Registration has a lock of its own."""
         return self._named(f"substitute-{path.base}", on_wait, cancel)
 
+    def warm(
+        self, project: str, step: str, on_wait: OnWait, cancel: Cancel | None = None
+    ) -> AbstractContextManager[None]:
+        """Held by whoever builds in the build folder that is kept for `step`; as `derivation`."""
+        return self._named(_warm(project, step), on_wait, cancel)
+
+    @contextmanager
+    def warm_if_free(self, project: str, step: str) -> Iterator[bool]:
+        """Holds the lock of `warm` if nobody else does; whether it does."""
+        path = self._folder / _warm(project, step)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            held = try_lock(descriptor) and _same_file(descriptor, path)
+            yield held
+            if held:
+                path.unlink()
+        finally:
+            os.close(descriptor)
+
     @contextmanager
     def _named(self, name: str, on_wait: OnWait, cancel: Cancel | None) -> Iterator[None]:
         path = self._folder / name
@@ -221,6 +240,10 @@ class Locks:
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, Holder.this_process().line)
             yield
+
+
+def _warm(project: str, step: str) -> str:
+    return f"warm-{project}-{step}"
 
 
 def holder(path: Path, line: int = -1) -> Holder | None:
