@@ -306,7 +306,9 @@ class Workspace:
                 damaged=damaged if damaged is not None else set(),
                 fault=fault,
             )
-            found = realize(self.graph, refs, runner, self.local_content, limits.jobs, self._seconds)
+            found = realize(
+                self.graph, refs, runner, self.local_content, limits.jobs, partial(self._seconds, wish)
+            )
             fault("made")
             with explained(self.store.root), self.store.gc_lock.shared():
                 knowledge.keep()
@@ -390,6 +392,10 @@ class Workspace:
             if usual:
                 return Expected(each.name, usual.seconds, usual.cpu_seconds)
         return None
+
+    def _seconds(self, wish: Wish, step: Step) -> float:
+        expected = None if isinstance(step, Local) else self.expected(step, wish)
+        return expected.seconds if expected else 0.0
 
     def _last_derivation(self, step: str) -> AnyDerivation | None:
         last = self.store.history.last(step)

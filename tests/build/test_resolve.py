@@ -10,7 +10,7 @@ from ccstore.build.resolve import known_outputs
 from ccstore.model.derivation import Derivation
 from ccstore.model.hashes import Sha256
 from ccstore.model.objects import ObjectInfo
-from ccstore.model.realisation import OutputId, Purity, Realisation
+from ccstore.model.realisation import PURITIES, OutputId, Purity, Realisation
 from ccstore.model.storepath import StorePath
 
 STEP = Derivation("step", ("sh",), outputs=("out", "dev"))
@@ -34,9 +34,16 @@ def test_half_an_answer_is_none() -> None:
     assert known_outputs(STEP, realisations(out="clean").get) == {}
 
 
-@pytest.mark.parametrize("purity", ["assisted", "incremental"])
-def test_what_is_not_clean_is_no_answer(purity: Purity) -> None:
-    assert known_outputs(STEP, realisations(out="clean", dev=purity).get) == {}
+@pytest.mark.parametrize("made", PURITIES)
+@pytest.mark.parametrize("accepts", PURITIES)
+def test_what_is_less_pure_than_asked_for_is_no_answer(made: Purity, accepts: Purity) -> None:
+    found = known_outputs(STEP, realisations(out="clean", dev=made).get, accepts)
+    assert bool(found) == (PURITIES.index(made) <= PURITIES.index(accepts))
+
+
+def test_an_incremental_result_answers_only_who_asks_for_it() -> None:
+    assert known_outputs(STEP, realisations(out="clean", dev="assisted").get)
+    assert not known_outputs(STEP, realisations(out="clean", dev="incremental").get)
 
 
 def test_a_realisation_reads_back() -> None:
