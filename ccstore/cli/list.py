@@ -33,8 +33,10 @@ def command(as_json: bool, store: str | None) -> None:
 
 
 def checked(row: Mapping[str, object]) -> str:
-    """What checks have found of a row, in words; nothing if there was none."""
+    """How a row was made, unless cleanly, and what checks have found of it, in words."""
     found = [f"{word} {times(row[word])}" for word in ("reproduced", "differed") if row[word]]
+    if row["purity"] not in (None, "clean"):
+        found.insert(0, str(row["purity"]))
     return f"  {', '.join(found)}" if found else ""
 
 
@@ -54,6 +56,7 @@ def _rows(work: Workspace, recipe: str) -> list[dict[str, str | int | None]]:
                 "kind": work.graph.recipes[recipe],
                 "state": "realised" if realisation else "missing",
                 "path": str(work.store.objects.path(realisation.object.path)) if realisation else None,
+                "purity": realisation.purity if realisation else None,
                 "reproduced": work.store.checks.reproduced(realisation) if realisation else 0,
                 "differed": work.store.checks.differed(realisation) if realisation else 0,
             }

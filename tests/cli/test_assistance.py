@@ -241,6 +241,8 @@ def test_a_compile_cache_makes_the_same(tiny: TinyProject, session_kernel: TinyP
     wanted = session_kernel.shell.path("kernel").name
     assert purity(tiny, "--assist") == "assisted"
     assert tiny.shell.path("kernel").name == wanted
+    [line] = [each for each in tiny.shell.run("list").stdout.splitlines() if each.startswith("kernel ")]
+    assert line.endswith("-kernel  assisted")
     [folder] = (tiny.shell.store / "ccache").iterdir()
     assert folder.stat().st_mode & 0o777 == 0o700
     assert any(each.is_file() for each in folder.rglob("*R"))  # results

@@ -30,7 +30,7 @@ def parsed(project: TinyProject, *arguments: str) -> Any:
 def test_list(session_kernel: TinyProject) -> None:
     rows = {each["target"]: each for each in parsed(session_kernel, "list", "--json")}
     assert set(rows) == {"kernel", "kernel^dev", "toolchain"}
-    names = {"target", "kind", "state", "path", "reproduced", "differed"}
+    names = {"target", "kind", "state", "path", "purity", "reproduced", "differed"}
     assert all(set(each) == names for each in rows.values())
     assert (rows["kernel"]["kind"], rows["kernel"]["state"]) == ("kernel", "realised")
     assert rows["kernel"]["path"] == str(session_kernel.shell.path("kernel"))

@@ -1,0 +1,131 @@
+"""Changes of the real kernel, built incrementally and then cleanly: the same bytes. With `--full`: an hour or two.
+
+Each line of output has the change, and what the incremental and the clean build cost in CPU seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, Shell, clone_store, write
+
+PATCH = "patches/9000-a-change.patch"
+
+
+def replaced(tree: Path, file: str, old: str, new: str) -> str:
+    """A patch that puts `new` for the first line `old`."""
+    lines = (tree / file).read_text().splitlines()
+    at = lines.index(old)
+    before, after = lines[max(at - 1, 0) : at], lines[at + 1 : at + 2]
+    start, kept, inserted = max(at, 1), len(before) + len(after), new.splitlines()
+    changed = [f"-{old}", *(f"+{line}" for line in inserted)]
+    hunk = [*(f" {line}" for line in before), *changed, *(f" {line}" for line in after)]
+    head = f"@@ -{start},{kept + 1} +{start},{kept + len(inserted)} @@"
+    return "\n".join([f"--- a/{file}", f"+++ b/{file}", head, *hunk, ""])
+
+
+def added(file: str, text: str) -> str:
+    lines = text.splitlines()
+    return f"--- /dev/null\n+++ b/{file}\n@@ -0,0 +1,{len(lines)} @@\n" + "".join(
+        f"+{line}\n" for line in lines
+    )
+
+
+def removed(tree: Path, file: str) -> str:
+    lines = (tree / file).read_text().splitlines()
+    return f"--- a/{file}\n+++ /dev/null\n@@ -1,{len(lines)} +0,0 @@\n" + "".join(
+        f"-{line}\n" for line in lines
+    )
+
+
+def a_c_file(tree: Path) -> str:
+    line = "bool static_key_initialized __read_mostly;"
+    return replaced(tree, "init/main.c", line, f'{line}\nconst char changed_by_a_test[] = "changed";')
+
+
+def a_header(tree: Path) -> str:
+    return replaced(
+        tree, "include/linux/sched.h", "#define _LINUX_SCHED_H", "#define _LINUX_SCHED_H\n#define A_TEST 1"
+    )
+
+
+def a_makefile_flag(tree: Path) -> str:
+    return replaced(tree, "kernel/time/Makefile", "# SPDX-License-Identifier: GPL-2.0",
+                    "# SPDX-License-Identifier: GPL-2.0\nccflags-y += -fno-inline-functions-called-once")  # fmt: skip
+
+
+def a_new_file(tree: Path) -> str:
+    first = (tree / "lib/Makefile").read_text().splitlines()[0]
+    return added("lib/a_test.c", "int a_test(void);\nint a_test(void)\n{\n\treturn 42;\n}") + replaced(
+        tree, "lib/Makefile", first, f"{first}\nobj-y += a_test.o"
+    )
+
+
+def a_removed_file(tree: Path) -> str:
+    line = next(
+        each for each in (tree / "lib/Makefile").read_text().splitlines() if "bust_spinlocks.o" in each
+    )
+    without = line.replace(" bust_spinlocks.o", "")
+    return removed(tree, "lib/bust_spinlocks.c") + replaced(tree, "lib/Makefile", line, without)
+
+
+CHANGES: list[tuple[str, Callable[[Path], str] | str]] = [
+    ("a C file", a_c_file),
+    ("a header that most files include", a_header),
+    ("a symbol off", "# CONFIG_VIRTIO_BALLOON is not set\n"),
+    ("the symbol on again", ""),
+    ("a flag in a Makefile", a_makefile_flag),
+    ("a new file", a_new_file),
+    ("a removed file", a_removed_file),
+]
+
+
+@pytest.fixture(scope="module")
+def project(full: bool, real_kernel: Shell, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """The kernel in a project whose patches and fragments can be changed."""
+    if not full:
+        pytest.skip("14 builds of the real kernel: pytest --full runs it")
+    root = tmp_path_factory.mktemp("incremental")
+    shutil.copytree(REPOSITORY / "kernel/patches-6.1", root / "patches")
+    (root / "patches/README.md").unlink()
+    write(root / "change.config", "")
+    write(root / "recipes/ccstore.yml", "project: incremental\n")
+    imports = ", ".join(str(REPOSITORY / name) for name in ("recipes/kernel.yml", "recipes/toolchain.yml"))
+    write(
+        root / "recipes/changed.yml",
+        f"import: [{imports}]\nkind: kernel\nextends: kernel\npatches: ../patches\n"
+        "config:\n  add: [../change.config]\n",
+    )
+    return Shell(root, clone_store(real_kernel.store, root / "store"))
+
+
+def test_every_change_gives_the_bytes_of_a_clean_build(project: Shell) -> None:
+    project.run("realize", "--incremental", "changed", timeout=3000)  # fills the folder
+    tree = project.path("kernel.tree")
+    for name, change in CHANGES:
+        patch, text = ("", change) if isinstance(change, str) else (change(tree), "")
+        write(project.project / "change.config", text)
+        (project.project / PATCH).unlink(missing_ok=True)
+        if patch:
+            write(project.project / PATCH, f"Subject: {name}\n---\n{patch}")
+        paths = [both(project, option) for option in ("--incremental", "--pure")]
+        seconds = [cpu_seconds(project, purity) for purity in ("incremental", "clean")]
+        print(f"{name}: {seconds[0]:.0f} s of CPU time, clean {seconds[1]:.0f} s")
+        assert paths[0] == paths[1], name
+
+
+def both(project: Shell, option: str) -> list[str]:
+    done = project.run("realize", option, "changed", "changed^dev", timeout=3000)
+    return [Path(line).name for line in done.stdout.splitlines()]
+
+
+def cpu_seconds(project: Shell, purity: str) -> float:
+    """Of the last build with this purity."""
+    lines = (project.store / "history/changed.jsonl").read_text().splitlines()
+    runs = [json.loads(line) for line in lines if line]
+    return float([run for run in runs if run["purity"] == purity][-1]["cpu_seconds"])
