@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ccstore.cache.open import SERVICE
 from ccstore.cache.sources import Source
 from ccstore.codec.keyfile import read_secret
+from ccstore.codec.rechannel import Remote
 from ccstore.codec.signing import PublicKey, SecretKey
 from ccstore.errors import CcError
 from ccstore.recipe.userfile import user_file
@@ -19,24 +21,33 @@ if TYPE_CHECKING:  # what validates a configuration takes longer to load than a 
 KEY_VARIABLE = "CCSTORE_SIGNING_KEY"
 
 
-def configured(*settings: Settings) -> list[Source]:
+def configured(*settings: Settings, service: Remote | None) -> list[Source]:
     """Every cache once; one that is configured twice has the keys of both and the first one's priority."""
     found: dict[str, Source] = {}
     for each in (cache for one in settings for cache in one.caches):
         keys = tuple(PublicKey.parse(key) for key in each.keys)
         before = found.get(each.url, Source(each.url))
         priority = each.priority if before.priority is None else before.priority
-        found[each.url] = Source(each.url, tuple(dict.fromkeys((*before.keys, *keys))), priority)
+        believed = before.trusted or each.trusted
+        keys = tuple(dict.fromkeys((*before.keys, *keys)))
+        found[each.url] = Source(each.url, keys, priority, believed, service)
     return list(found.values())
 
 
-def to_text(sources: Iterable[Source]) -> str:
-    """One line for the evaluation cache, which `remembered` reads."""
+def to_text(sources: list[Source]) -> str:
+    """One line for the evaluation cache, which `remembered` reads.
+
+    It is empty if one of them is in a service: what speaks to that may be secret.
+    """
+    if any(SERVICE.fullmatch(each.url) for each in sources):
+        return ""
     return json.dumps([[each.url, list(map(str, each.keys)), each.priority] for each in sources])
 
 
-def remembered(text: str) -> list[Source]:
-    """The caches as they were configured when `to_text` wrote them down."""
+def remembered(text: str) -> list[Source] | None:
+    """The caches as they were configured when `to_text` wrote them down; None if it did not."""
+    if not text:
+        return None
     return [
         Source(url, tuple(map(PublicKey.parse, keys)), priority) for url, keys, priority in json.loads(text)
     ]
@@ -47,14 +58,14 @@ def trusted_keys(sources: Iterable[Source]) -> list[PublicKey]:
     return list(dict.fromkeys(key for source in sources for key in source.keys))
 
 
-def chosen(sources: list[Source], url: str | None) -> list[Source]:
+def chosen(sources: list[Source], url: str | None, service: Remote | None) -> list[Source]:
     """The configured caches; with `url` that one alone, which need not be configured, with the keys of all."""
     if url is None:
         return sources
     for source in sources:
         if source.url == url.rstrip("/"):
             return [source]
-    return [Source(url.rstrip("/"), tuple(trusted_keys(sources)))]
+    return [Source(url.rstrip("/"), tuple(trusted_keys(sources)), service=service)]
 
 
 def signing_key(given: Path | None, environ: Mapping[str, str], user: Callable[[], UserConfig]) -> SecretKey:

@@ -2,9 +2,10 @@
 
 A realisation that came from a cache counts in the store only while one of the keys that signed it is trusted here: a
 key that is taken out of the configuration takes with it what it vouched for, and a project does not inherit what
-another one, with other keys, took into a store that they share. What caches say is kept in the store once the run
-has its objects, in one go: until then a collection might take it for dead. It may do so with what the store knew as
-well: a fact that no root leads to yet is written down again.
+another one, with other keys, took into a store that they share. What came unsigned, from a cache that is itself
+trusted, counts while there is such a cache. What caches say is kept in the store once the run has its objects, in one
+go: until then a collection might take it for dead. It may do so with what the store knew as well: a fact that no root
+leads to yet is written down again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ T = TypeVar("T")
 
 
 class Knowledge:
-    """Made for one run; `sources` None: no cache is asked. Nothing counts that is less pure than `accepts`."""
+    """Made for one run; `sources` None: no cache is asked. Nothing counts that is less pure than `accepts`; what came
+    unsigned counts if `unsigned`."""
 
     def __init__(
         self,
@@ -34,11 +36,13 @@ class Knowledge:
         keys: Iterable[PublicKey],
         sources: Sources | None = None,
         accepts: Purity = "assisted",
+        unsigned: bool = False,
     ) -> None:
         self._store = store
         self._accepts = accepts
         self._keys = tuple(keys)
         self.sources = sources
+        self._unsigned = unsigned
         self._used: dict[str, tuple[AnyDerivation, Outputs]] = {}
         self._lock = Lock()
 
@@ -48,6 +52,7 @@ class Knowledge:
         if (
             known is None
             or known.origin == "built"
+            or (self._unsigned and not known.signatures)
             or trusted(known.signatures, self._keys, known.statement())
         ):
             return known

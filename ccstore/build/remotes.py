@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ccstore.codec.rechannel import Remote
-from ccstore.recipe.project import ProjectConfig, UserConfig
-from ccstore.recipe.settings import RemoteSettings
 from ccstore.recipe.userfile import user_file
+
+if TYPE_CHECKING:  # what validates a configuration takes longer to load than a small push
+    from ccstore.recipe.settings import ProjectConfig, RemoteSettings, UserConfig
 
 
 def configured_remote(
-    project: ProjectConfig, root: Path | None, user: UserConfig, environ: Mapping[str, str]
+    project: tuple[ProjectConfig, Path] | None, user: UserConfig, environ: Mapping[str, str]
 ) -> Remote | None:
-    """That of the project whose folder is `root`, else that of the person; None if neither names one."""
-    if project.remote and root:
-        return remote_of(project.remote, root / "recipes")
+    """That of the project (with its folder), else that of the person; None if neither names one."""
+    if project and project[0].remote:
+        return remote_of(project[0].remote, project[1] / "recipes")
     file = user_file(environ)
     return remote_of(user.remote, Path(file).parent) if user.remote and file else None
 

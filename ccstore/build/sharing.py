@@ -16,6 +16,7 @@ from ccstore.cache.open import open_cache
 from ccstore.cache.pack import DEFAULT, Packing
 from ccstore.cache.push import Parcel, Push, Pushed
 from ccstore.cache.sources import Sources
+from ccstore.codec.rechannel import Remote
 from ccstore.codec.signing import SecretKey
 from ccstore.errors import CcError
 from ccstore.events import Sink, ignore
@@ -46,6 +47,7 @@ def push(
     sink: Sink = ignore,
     cancel: Cancel | None = None,
     fault: Fault = no_fault,
+    service: Remote | None = None,
 ) -> list[Pushed]:
     """Pushes the objects of `targets` and `paths`, with what is known of them, signed by `key`.
 
@@ -59,7 +61,7 @@ def push(
     infos = [each.object for each in targets] + [_require(store, path) for path in paths]
     if options.inputs:
         infos += [each.object for each in behind if store.objects.has(each.object.path)]
-    cache = open_cache(url, cancel)
+    cache = open_cache(url, cancel, service)
     try:
         with store.session() as session, session.staging("push") as scratch:
             for info in infos:

@@ -143,19 +143,28 @@ class Workspace:
         return ObjectInfo(StorePath.of_content(step.object_name, digest), digest, size)
 
     @cached_property
+    def service(self) -> Remote | None:
+        """The service for remote execution that is configured."""
+        return configured_remote((self.project.config, self.project.root), self.user, os.environ)
+
+    @cached_property
     def caches(self) -> list[Source]:
         """The configured caches."""
-        return configured(self.project.config, self.user)
+        return configured(self.project.config, self.user, service=self.service)
 
     def sources(self, options: Options, sink: Sink, cancel: Cancel) -> Sources | None:
         """The caches that are asked; to be closed."""
-        found = chosen(self.caches, options.cache) if options.substitute else []
+        found = chosen(self.caches, options.cache, self.service) if options.substitute else []
         return Sources(found, sink, cancel) if found else None
 
     @cached_property
     def knowledge(self) -> Knowledge:
         """What the store itself knows, as far as this project believes it."""
-        return Knowledge(self.store, trusted_keys(self.caches))
+        return self._knowledge()
+
+    def _knowledge(self, sources: Sources | None = None, accepts: Purity = "assisted") -> Knowledge:
+        unsigned = any(each.trusted for each in self.caches)
+        return Knowledge(self.store, trusted_keys(self.caches), sources, accepts, unsigned)
 
     def resolve(self, targets: list[Ref], accepts: Purity = "assisted") -> dict[str, Resolved]:
         return resolve(self.graph, targets, self.local_content, self.knowledge.local, accepts)
@@ -283,7 +292,7 @@ class Workspace:
             if sources:
                 stack.enter_context(sources)
             wish = self.wish(options)
-            knowledge = Knowledge(self.store, trusted_keys(self.caches), sources, wish.accepts)
+            knowledge = self._knowledge(sources, wish.accepts)
             limits = self._limits(options)
             if foresee:
                 forecast = Forecast(self._plan(refs, sources, wish), self.graph, limits)
@@ -337,11 +346,10 @@ class Workspace:
 
     def remote(self, url: str | None = None) -> Remote:
         """The service for remote execution: as configured, but at `url` if that is given. Raises `usage`."""
-        found = configured_remote(self.project.config, self.project.root, self.user, os.environ)
-        if found is None and url is None:
+        if self.service is None and url is None:
             hint = "--remote URL, or `remote: {url: …}` in recipes/ccstore.yml or in your own config.yml"
             raise CcError("usage", "no service for remote execution is configured", hint=hint)
-        found = found or Remote("")
+        found = self.service or Remote("")
         return replace(found, url=url) if url else found
 
     def executor(self, name: str | None = None, sink: Sink = ignore, remote: str | None = None) -> Executor:

@@ -8,11 +8,14 @@ from ccstore.errors import CcError
 MISSES = frozenset(
     {
         *("not-found", "unreachable", "auth-needed", "not-a-cache", "cache-invalid", "signature-invalid"),
+        *("remote-failed", "remote-unfit"),
         *("nar-invalid", "hash-mismatch", "output-invalid", "name-invalid"),
     }
 )
 # the whole cache is of no use for the rest of the run
-HOPELESS = frozenset({"unreachable", "auth-needed", "not-a-cache"})
+HOPELESS = frozenset({"unreachable", "auth-needed", "not-a-cache", "remote-failed", "remote-unfit"})
+# what says nothing against the part of a file that has come
+KEPT = frozenset({"interrupted", "disk-full", "read-only-store", "store-busy"})
 
 
 def absent(url: str, name: str) -> CcError:

@@ -1,6 +1,7 @@
 """The caches that are asked, in order of priority, and what is believed of what they say.
 
-A realisation counts if it is clean and one of the cache's own keys has signed it. An object needs no signature: it is
+A realisation counts if it is clean and one of the cache's own keys has signed it, or the cache itself is trusted. An
+object needs no signature: it is
 wanted by the hash of its content. Whatever is wrong with a cache or with one of its entries is reported once and is a
 miss; a cache that does not answer is not asked again. Nothing is remembered beyond the run.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import RLock
 from typing import TypeVar
@@ -18,6 +19,7 @@ from ccstore.cache import entries
 from ccstore.cache.open import open_cache
 from ccstore.cache.problems import HOPELESS, MISSES
 from ccstore.codec.narinfo import NarInfo
+from ccstore.codec.rechannel import Remote
 from ccstore.codec.signing import PublicKey, trusted
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink
@@ -33,11 +35,16 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A cache as it is configured; without `priority` its own counts."""
+    """A cache as it is configured; without `priority` its own counts.
+
+    With `trusted` it is believed unsigned, too. `service` is the service for remote execution, in which it may be.
+    """
 
     url: str
     keys: tuple[PublicKey, ...] = ()
     priority: int | None = None
+    trusted: bool = False
+    service: Remote | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,7 @@ class Sources:
     def _open(self) -> list[Opened]:
         found = []
         for source in self._sources:
-            cache = open_cache(source.url, self._cancel)
+            cache = open_cache(source.url, self._cancel, source.service)
             info = self._attempt(cache, partial(entries.require_cache, cache), "")
             if info:
                 found.append(Opened(source, cache, info))
@@ -107,7 +114,7 @@ class Sources:
             return self._realisations.setdefault(output, found)
 
     def _believed(self, opened: Opened, output: OutputId, label: str) -> Realisation | None:
-        if not opened.source.keys:
+        if not opened.source.keys and not opened.source.trusted:
             return None
         cache = opened.cache
         said = self._attempt(cache, lambda: entries.read_statements(cache, output), label)
@@ -115,6 +122,10 @@ class Sources:
         for each in clean:
             if trusted(each.signatures, opened.source.keys, each.statement()):
                 return each
+        if clean and opened.source.trusted:
+            return replace(
+                clean[-1], signatures=()
+            )  # so that it counts for as long as such a cache is trusted
         if clean:
             self.failed(cache, unsigned(opened, clean), label)
         return None
@@ -180,7 +191,8 @@ class Sources:
             self.problems.append(error)
             if error.code in HOPELESS:
                 self._gone.add(cache.url)
-            message = "; ".join(filter(None, (f"{error.where}: {error.message}", *error.details, error.hint)))
+            what = f"{error.where or cache.url}: {error.message}"
+            message = "; ".join(filter(None, (what, *error.details, error.hint)))
             if message in self._noted:
                 return
             self._noted.add(message)

@@ -19,7 +19,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
-from ccstore.cache.problems import absent, invalid
+from ccstore.cache.problems import KEPT, absent, invalid
 from ccstore.errors import CcError
 from ccstore.ports import Cancel, Fault, RemoteFile, no_fault
 from ccstore.transfer.attempt import (
@@ -47,7 +47,6 @@ _CHANGED = 412
 _REPLACED = 5  # times that somebody else may be quicker
 _PIECE = 1 << 20
 _PLAIN = {"Accept-Encoding": "identity"}
-_KEPT = frozenset({"interrupted", "disk-full", "read-only-store", "store-busy"})
 T = TypeVar("T")
 
 
@@ -150,7 +149,7 @@ class WebCache:
             with partial.open("rb", buffering=0) as opened:
                 yield opened
         except CcError as error:
-            if error.code not in _KEPT:
+            if error.code not in KEPT:
                 forget(partial)
             raise
         forget(partial)

@@ -35,7 +35,7 @@ def command(targets: tuple[str, ...], url: str | None, as_json: bool, store: str
     ccstore cache info kernel --from https://cache.example.org
     """
     with shared(targets, store) as found:
-        sources = chosen(found.caches, url)
+        sources = chosen(found.caches, url, found.at(url).service if url else None)
         if not sources:
             raise no_caches()
         paths = [*_known(found), *found.paths]
@@ -59,7 +59,7 @@ def _known(found: Shared) -> Iterator[StorePath]:
 
 
 def _cache(source: Source, paths: list[StorePath]) -> dict[str, object]:
-    cache = open_cache(source.url, Cancel())
+    cache = open_cache(source.url, Cancel(), source.service)
     try:
         info = entries.require_cache(cache)
         return {
@@ -69,6 +69,7 @@ def _cache(source: Source, paths: list[StorePath]) -> dict[str, object]:
             "priority": source.priority or info.priority or entries.DEFAULT_PRIORITY,
             "wantMassQuery": info.mass_query,
             "keys": [str(key) for key in source.keys],
+            "trusted": source.trusted,
             "objects": [_object(cache, path, source.keys) for path in paths],
         }
     except CcError as error:

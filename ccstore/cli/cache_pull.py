@@ -6,7 +6,7 @@ import click
 
 from ccstore.build.caches import chosen
 from ccstore.build.sharing import pull
-from ccstore.cache.sources import Source, Sources
+from ccstore.cache.sources import Sources
 from ccstore.cli.console import progress
 from ccstore.cli.context import json_option, print_json, store_option
 from ccstore.cli.sharing import Shared, shared
@@ -36,7 +36,7 @@ def command(targets: tuple[str, ...], url: str | None, as_json: bool, store: str
         paths = _pulled(found, url, sink, cancel) if found.targets else []
         if found.paths:
             # an object is known by its name, whoever gives it: no key is wanted, and no configuration for a URL
-            with Sources([Source(url.rstrip("/"))] if url else found.caches, sink, cancel) as sources:
+            with Sources([found.at(url)] if url else found.caches, sink, cancel) as sources:
                 pull(found.store, sources, found.paths, sink, cancel)
             paths += found.paths
         lines = [str(found.store.objects.path(path)) for path in paths]
@@ -52,7 +52,7 @@ def _pulled(found: Shared, url: str | None, sink: Sink, cancel: Cancel) -> list[
     from ccstore.build.workspace import Options
 
     assert found.work, "targets have a project"
-    if not chosen(found.caches, url):
+    if not chosen(found.caches, url, None):
         raise no_caches()
     options = Options(cache=url, build=False)
     got = found.work.realize(found.targets, sink=sink, options=options, cancel=cancel)

@@ -55,14 +55,16 @@ def command(
         )
     with shared(targets, store) as found, progress() as sink:
         secret = signing_key(key, os.environ, lambda: found.user)
+        cache = found.only_cache(url)
         pushed = push(
             found.store,
-            found.only_cache(url),
+            cache.url,
             secret,
             found.realised(),
             found.paths,
             options=PushOptions(inputs, force, Packing(compression, level)),
             sink=sink,
+            service=cache.service,
         )
         paths = {each.info.path: str(found.store.objects.path(each.info.path)) for each in pushed}
     if as_json:

@@ -17,11 +17,11 @@ from ccstore.build.locate import find_project
 from ccstore.build.remotes import configured_remote
 from ccstore.cli.context import json_option, print_json, size, store_option, store_path
 from ccstore.codec.engine import engine
+from ccstore.codec.recas import Storage
 from ccstore.codec.rechannel import Remote
 from ccstore.codec.reclient import Client
 from ccstore.errors import CcError
 from ccstore.executor.probe import findings
-from ccstore.executor.remote_cas import Storage
 from ccstore.fetch.mirrors import Mirrors
 from ccstore.recipe.project import ProjectConfig, UserConfig, load_project, load_user_config
 from ccstore.store.store import Store
@@ -57,7 +57,7 @@ def command(as_json: bool, store: str | None) -> None:
     root = store_path(store)
     folder, user = find_project("."), load_user_config(os.environ)
     project = load_project(Path(folder), locks=False).config if folder else ProjectConfig()
-    service = configured_remote(project, Path(folder) if folder else None, user, os.environ)
+    service = configured_remote((project, Path(folder)) if folder else None, user, os.environ)
     executor = project.executor or user.executor or "sandbox"
     checks = [
         *_host(),

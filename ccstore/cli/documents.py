@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from ccstore.build import documents
-from ccstore.build.caches import configured, signing_key, trusted_keys
+from ccstore.build.caches import signing_key, trusted_keys
 from ccstore.build.documents import SIGNATURE, Kind
 from ccstore.build.workspace import Options, Workspace
 from ccstore.cli.context import print_json
@@ -82,7 +82,7 @@ def verify(work: Workspace, target: str, file: str, key_file: str | None, *, as_
 
 def _trusted(work: Workspace) -> list[PublicKey]:
     """The keys of the caches that the project and the person have configured."""
-    keys = trusted_keys(configured(work.project.config, work.user))
+    keys = trusted_keys(work.caches)
     if not keys:
         hint = "give --key FILE.pub, or configure a cache with its keys"
         raise CcError("usage", "--verify needs a public key that you trust", hint=hint)

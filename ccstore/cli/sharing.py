@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING
 from ccstore.build import evaluation
 from ccstore.build.caches import configured, remembered
 from ccstore.build.locate import find_project, require_project
+from ccstore.build.remotes import configured_remote
 from ccstore.build.sharing import evaluated
+from ccstore.cache.open import SERVICE
 from ccstore.cache.sources import Source
 from ccstore.cli.context import open_store
+from ccstore.codec.rechannel import Remote
 from ccstore.errors import CcError
 from ccstore.model.realisation import Realisation
 from ccstore.model.storepath import StorePath
@@ -71,20 +74,31 @@ class Shared:
     def caches(self) -> list[Source]:
         """The configured caches."""
         for known in self._known.values():
-            if known:
-                return remembered(known.caches)
-        return self.work.caches if self.work else configured(self.user)
+            if known and (caches := remembered(known.caches)) is not None:
+                return caches
+        return self.work.caches if self.work else configured(self.user, service=self.service)
 
-    def only_cache(self, given: str | None) -> str:
+    @cached_property
+    def service(self) -> Remote | None:
+        """The service for remote execution that is configured."""
+        if self.work:
+            return self.work.service
+        return configured_remote(None, self.user, os.environ)
+
+    def at(self, url: str) -> Source:
+        """A cache that need not be configured; it is trusted in nothing."""
+        return Source(url.rstrip("/"), service=self.service if SERVICE.fullmatch(url) else None)
+
+    def only_cache(self, given: str | None) -> Source:
         """The cache that is meant; raises `usage` where more or fewer than one are configured."""
         if given:
-            return given
+            return self.at(given)
         if len(self.caches) == 1:
-            return self.caches[0].url
+            return self.caches[0]
         raise CcError(
             "usage",
             f"{len(self.caches)} caches are configured, so which one is meant has to be said",
-            hint="--to URL names the cache: file:///folder, or https://…",
+            hint="--to URL names the cache: file:///folder, https://…, or grpcs://… for a service",
         )
 
     def realised(self) -> list[Realisation]:

@@ -51,6 +51,8 @@ _MESSAGES = {
         "5 stdout_raw bytes, 6 stdout_digest Digest, 7 stderr_raw bytes, 8 stderr_digest Digest, "
         "10 output_file_symlinks *OutputSymlink, 11 output_directory_symlinks *OutputSymlink, "
         "12 output_symlinks *OutputSymlink",
+        "GetActionResultRequest": "1 instance_name string, 2 action_digest Digest, 5 inline_output_files *string",
+        "UpdateActionResultRequest": "1 instance_name string, 2 action_digest Digest, 3 action_result ActionResult",
         "ExecuteRequest": "1 instance_name string, 3 skip_cache_lookup bool, 6 action_digest Digest",
         "ExecuteResponse": "1 result ActionResult, 2 cached_result bool, 3 status google.rpc.Status, "
         "5 message string",
@@ -92,6 +94,8 @@ CALLS = {
         "BatchReadBlobsRequest",
         "BatchReadBlobsResponse",
     ),
+    "get_result": (f"{V2}.ActionCache/GetActionResult", "GetActionResultRequest", "ActionResult"),
+    "update_result": (f"{V2}.ActionCache/UpdateActionResult", "UpdateActionResultRequest", "ActionResult"),
     "execute": (f"{V2}.Execution/Execute", "ExecuteRequest", "stream google.longrunning.Operation"),
     "wait": (f"{V2}.Execution/WaitExecution", "WaitExecutionRequest", "stream google.longrunning.Operation"),
     "cancel": (

@@ -1,8 +1,8 @@
 """Builds on a cluster that speaks the Remote Execution API v2.
 
 The request becomes an input root (remote_tree.py), which goes into the service's storage as far as that lacks it
-(remote_cas.py); a worker runs the command there; what it wrote comes back by digest. Supported are workers that root
-the action at its input root, as buildbox does. No network is ever asked for. The log comes at the end.
+(ccstore.codec.recas); a worker runs the command there; what it wrote comes back by digest. Supported are workers that
+root the action at its input root, as buildbox does. No network is ever asked for. The log comes at the end.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from ccstore.codec.reapi import message
+from ccstore.codec.recas import Digest, LostError, Storage
 from ccstore.codec.rechannel import Remote
 from ccstore.codec.reclient import ATTEMPTS, Client, passes
 from ccstore.errors import CcError
 from ccstore.executor import launch, layout
 from ccstore.executor.outputs import Output
-from ccstore.executor.remote_cas import LostError, Storage
-from ccstore.executor.remote_tree import Blobs, Digest, input_root
+from ccstore.executor.remote_tree import Blobs, input_root
 from ccstore.executor.scratch import empty_folder, read_report
 from ccstore.ports import BuildRequest, BuildResult, Cancel
 
@@ -85,7 +85,7 @@ class _Action:
         storage, blobs = Storage(self._client), Blobs()
         action = self._describe(command, blobs)
         for attempt in range(ATTEMPTS):
-            storage.upload(blobs, self._check)
+            storage.upload(blobs.sources, self._check)
             response = self._execute(action)
             code = response.status.code
             if code in (_OK, _DEADLINE):

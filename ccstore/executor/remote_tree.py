@@ -8,42 +8,22 @@ only `build`, `out` and `tmp` can be written to.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any
 
 from ccstore.codec.reapi import message
+from ccstore.codec.recas import Digest, Source
 from ccstore.errors import CcError
 from ccstore.executor import packing
 from ccstore.model.objects import Entry
 from ccstore.ports import BuildRequest, Tree
 
 
-@dataclass(frozen=True, slots=True)
-class Digest:
-    """SHA-256 (hexadecimal) and size in bytes of a blob."""
-
-    hash: str
-    size: int
-
-    @classmethod
-    def of(cls, data: bytes) -> Digest:
-        return cls(hashlib.sha256(data).hexdigest(), len(data))
-
-    @classmethod
-    def read(cls, found: Any) -> Digest:
-        return cls(found.hash, found.size_bytes)
-
-    def write(self, to: Any) -> None:
-        to.hash, to.size_bytes = self.hash, self.size
-
-
 @dataclass(slots=True)
 class Blobs:
     """Everything that a server needs for one action, opened only if it has not got it."""
 
-    sources: dict[Digest, Callable[[], BinaryIO] | bytes] = field(default_factory=dict)
+    sources: dict[Digest, Source] = field(default_factory=dict)
 
     def text(self, data: bytes) -> Digest:
         digest = Digest.of(data)

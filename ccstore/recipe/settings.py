@@ -6,14 +6,15 @@ Nothing here enters a derivation: it says where things come from and how builds 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from ccstore.codec.signing import PublicKey
 from ccstore.recipe.values import NAME, Count, Flag, Model, Urls
 
-_CACHE_URL = r"https?://[^\s?#/][^\s?#]*|file:///[^\s?#]+"
+_SERVICE_URL = r"grpcs?://[^\s?#/][^\s?#]*|unix:/[^\s?#]+"
+_CACHE_URL = rf"https?://[^\s?#/][^\s?#]*|file:///[^\s?#]+|{_SERVICE_URL}"
 _PROJECT_ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -38,7 +39,9 @@ def _project_id(value: str) -> str:
 
 def _cache_url(value: str) -> str:
     if not re.fullmatch(_CACHE_URL, value):
-        raise ValueError(f"should be an http, https or file URL of a folder, not {value!r}")
+        raise ValueError(
+            f"should be an http, https or file URL of a folder, or the URL of a service, not {value!r}"
+        )
     return value.rstrip("/")
 
 
@@ -54,7 +57,8 @@ class CacheConfig(Model):
     """A binary cache that builds may come from."""
 
     url: Annotated[str, AfterValidator(_cache_url)] = Field(
-        description="Where it is: an http, https or file URL.", examples=["https://cache.example.org"]
+        description="Where it is: an http, https or file URL, or that of a service for remote execution.",
+        examples=["https://cache.example.org"],
     )
     keys: list[Annotated[str, AfterValidator(_public_key)]] = Field(
         default=[],
@@ -66,6 +70,16 @@ class CacheConfig(Model):
         description="The lowest is asked first; what the cache says of itself, else 50, if not given.",
         examples=[10],
     )
+    trusted: bool = Field(
+        default=False,
+        description="Believe what it says unsigned, too: of a service where all who can write are trusted.",
+    )
+
+    @model_validator(mode="after")
+    def _only_services(self) -> Self:
+        if self.trusted and not re.fullmatch(_SERVICE_URL, self.url):
+            raise ValueError("only a service for remote execution can be `trusted`: others have `keys`")
+        return self
 
 
 class RemoteSettings(Model):

@@ -9,20 +9,23 @@ from pathlib import Path
 import pytest
 
 from ccstore.cache.folder import FolderCache
+from ccstore.cache.open import open_cache
 from ccstore.cache.web import WebCache
 from ccstore.codec.signing import SecretKey
 from ccstore.ports import BinaryCache, Cancel
 from ccstore.store.store import Store
 from ccstore.transfer.patience import Patience
+from tests.cluster.casd import own_casd
 from tests.nginx import PUT, Site, needs_nginx, serving
 
 HASTY = Patience(attempts=2, first_pause=0.01, longest_pause=0.05, connect_timeout=2.0)
 KINDS = ["folder", pytest.param("nginx", marks=needs_nginx)]
+EVERY_KIND = [*KINDS, "service"]
 
 
 @dataclass
 class Place:
-    """A cache that can be opened, and the folder in which its files lie."""
+    """A cache that can be opened, and the folder in which its files lie, unless it is a service."""
 
     url: str
     folder: Path
@@ -38,6 +41,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     if request.param == "folder":
         folder = tmp_path / "cache"
         yield Place(folder.as_uri(), folder, lambda cancel: FolderCache(folder))
+        return
+    if request.param == "service":
+        with own_casd(request.getfixturevalue("tool")) as url:
+            yield Place(url, tmp_path / "nothing", lambda cancel: open_cache(url, cancel))
         return
     (tmp_path / "web").mkdir()
     with serving(tmp_path / "web", PUT) as site:

@@ -11,8 +11,9 @@ import pytest
 from ccstore.errors import CcError
 from ccstore.model.hashes import Sha256
 from ccstore.ports import BinaryCache, Cancel, RemoteFile
-from tests.cache.conftest import Place
+from tests.cache.conftest import EVERY_KIND, Place
 
+pytestmark = pytest.mark.parametrize("place", EVERY_KIND, indirect=True)
 LARGE = os.urandom(3 << 20)
 
 
@@ -49,13 +50,13 @@ def test_small_files(cache: BinaryCache) -> None:
     assert caught.value.code == "cache-invalid"
 
 
-def test_large_files(cache: BinaryCache, place: Place, tmp_path: Path) -> None:
+def test_large_files(cache: BinaryCache, tmp_path: Path) -> None:
     partial = tmp_path / "partial"
     with pytest.raises(CcError) as caught:
         download(cache, remote(LARGE), partial)
     assert caught.value.code == "not-found"
     put(cache, tmp_path, "nar/x", LARGE)
-    assert (place.folder / "nar/x").read_bytes() == LARGE
+    assert cache.read("nar/x", len(LARGE)) == LARGE
     assert cache.holds("nar/x", len(LARGE))
     assert not cache.holds("nar/x", len(LARGE) - 1)
     assert not cache.holds("nar/y", len(LARGE))
@@ -86,7 +87,8 @@ def test_nothing_is_seen_before_it_is_whole(cache: BinaryCache, place: Place, tm
             write()
     assert cache.read("x", 100) == b"first"
     assert not cache.holds("nar/x", len(LARGE))
-    assert {path.name for path in place.folder.rglob("*") if path.is_file()} == {"x"}
+    if place.folder.exists():
+        assert {path.name for path in place.folder.rglob("*") if path.is_file()} == {"x"}
 
 
 def stop(step: str) -> None:
@@ -94,8 +96,8 @@ def stop(step: str) -> None:
 
 
 def test_what_a_killed_push_left_is_removed(place: Place, tmp_path: Path) -> None:
-    if place.site:
-        return  # a web server has temporary files of its own
+    if not place.url.startswith("file:"):
+        return  # a server has temporary files of its own
     (place.folder / ".tmp").mkdir(parents=True)
     (place.folder / ".tmp/left").write_bytes(b"half")
     one, other = place.open(Cancel()), place.open(Cancel())
@@ -108,7 +110,7 @@ def test_what_a_killed_push_left_is_removed(place: Place, tmp_path: Path) -> Non
 
 
 def test_an_interrupt_ends_a_download(place: Place, cache: BinaryCache, tmp_path: Path) -> None:
-    if not place.site:
+    if place.url.startswith("file:"):
         return  # reading a local file is not waited for
     put(cache, tmp_path, "nar/x", LARGE)
     cancel = Cancel()

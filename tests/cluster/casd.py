@@ -35,7 +35,14 @@ def running_casd(program: str, folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def casd(tool: Callable[[str], str]) -> Iterator[str]:
-    """The URL of a buildbox-casd; the path of a socket must be short."""
+    """The URL of a buildbox-casd."""
+    with own_casd(tool) as url:
+        yield url
+
+
+@contextmanager
+def own_casd(tool: Callable[[str], str]) -> Iterator[str]:
+    """The URL of one that nobody else uses; the path of a socket must be short."""
     tool("bwrap")
     program = str(Path(tool("buildbox-casd")).resolve())
     folder = Path(tempfile.mkdtemp(prefix="casd-"))

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
+from ccstore.codec.recas import Digest, Storage
 from ccstore.codec.rechannel import Remote
 from ccstore.codec.reclient import Client
 from ccstore.errors import CcError
-from ccstore.executor import remote_cas
 from ccstore.executor.remote import RemoteExecutor
-from ccstore.executor.remote_tree import Digest
 from ccstore.ports import Cancel
 from tests.lines import Line
 
@@ -105,7 +104,7 @@ def test_something_else_than_promised_is_an_integrity_error(builds: Builds, casd
 
 def test_a_blob_that_is_not_there(casd: str) -> None:
     with Client(Remote(casd)) as client, pytest.raises(CcError) as caught:
-        remote_cas.Storage(client).read(Digest(hashlib.sha256(b"nowhere").hexdigest(), 7))
+        Storage(client).read(Digest(hashlib.sha256(b"nowhere").hexdigest(), 7))
     assert caught.value.code == "remote-failed"
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import io
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import zstandard
@@ -17,13 +19,33 @@ import zstandard
 from ccstore.codec.reapi import IDENTITY, SHA256, ZSTD, message
 from ccstore.codec.reclient import Client
 from ccstore.errors import CcError
-from ccstore.executor.remote_tree import Blobs, Digest
+
+Source = Callable[[], BinaryIO] | bytes
 
 _MOST = 4 << 20  # bytes of a message, which is gRPC's own limit
 _ROOM = 64 << 10  # bytes of a message that are no data
 _OVERHEAD = 128  # bytes that name one blob in a message
 _DIGESTS = 10_000  # in one question
 _CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """SHA-256 (hexadecimal) and size in bytes of a blob."""
+
+    hash: str
+    size: int
+
+    @classmethod
+    def of(cls, data: bytes) -> Digest:
+        return cls(hashlib.sha256(data).hexdigest(), len(data))
+
+    @classmethod
+    def read(cls, found: Any) -> Digest:
+        return cls(found.hash, found.size_bytes)
+
+    def write(self, to: Any) -> None:
+        to.hash, to.size_bytes = self.hash, self.size
 
 
 class LostError(CcError):
@@ -48,15 +70,15 @@ class Storage:
         self._zstd = ZSTD in cache.supported_compressors
         self._zstd_batch = self._zstd and ZSTD in cache.supported_batch_update_compressors
 
-    def upload(self, blobs: Blobs, check: Callable[[], None]) -> None:
+    def upload(self, sources: Mapping[Digest, Source], check: Callable[[], None]) -> None:
         """Sends what the server has not got; `check` is called in between, and may raise."""
         batch: list[tuple[Digest, bytes]] = []
         room = self._batch
-        for digest in self._missing(list(blobs.sources)):
+        for digest in self.missing(list(sources)):
             check()
-            source = blobs.sources[digest]
+            source = sources[digest]
             if digest.size > self._batch // 2:
-                self._send(digest, source, check)
+                self.send(digest, source, check, self._zstd)
                 continue
             if digest.size + _OVERHEAD > room:
                 self._send_batch(batch)
@@ -110,7 +132,7 @@ class Storage:
 
         self._client.retried(attempt)
 
-    def _missing(self, digests: list[Digest]) -> Iterator[Digest]:
+    def missing(self, digests: list[Digest]) -> Iterator[Digest]:
         for start in range(0, len(digests), _DIGESTS):
             request = message("FindMissingBlobsRequest")(instance_name=self._client.instance)
             for digest in digests[start : start + _DIGESTS]:
@@ -130,15 +152,16 @@ class Storage:
             if each.status.code:
                 raise _refused(self._client, each.status)
 
-    def _send(
-        self, digest: Digest, source: Callable[[], BinaryIO] | bytes, check: Callable[[], None]
+    def send(
+        self, digest: Digest, source: Source, check: Callable[[], None], compressed: bool = False
     ) -> None:
-        kind = "compressed-blobs/zstd" if self._zstd else "blobs"
+        """Sends one blob as a stream."""
+        kind = "compressed-blobs/zstd" if compressed else "blobs"
         name = f"uploads/{uuid.uuid4()}/{kind}/{digest.hash}/{digest.size}"
 
         def requests() -> Iterator[Any]:
             make, offset = message("google.bytestream.WriteRequest"), 0
-            for chunk in _pieces(source, self._zstd):
+            for chunk in _pieces(source, compressed):
                 check()
                 yield make(resource_name=self._named(name), write_offset=offset, data=chunk)
                 offset += len(chunk)
@@ -163,10 +186,26 @@ class Storage:
                     file.write(each.data)
 
     def _found(self, digest: Digest) -> Iterator[bytes]:
+        with self._finding(digest):
+            yield from self._stream(digest)
+
+    def read_from(self, digest: Digest, offset: int) -> Iterator[bytes]:
+        """What the server has of a blob from byte `offset` on, once, unchecked and uncompressed on the way.
+
+        Raises LostError, and grpc.RpcError also in the middle.
+        """
+        name = self._named(f"blobs/{digest.hash}/{digest.size}")
+        asked = message("google.bytestream.ReadRequest")(resource_name=name, read_offset=offset)
+        with self._finding(digest):
+            for each in self._client.stream("read", asked):
+                yield each.data
+
+    @contextmanager
+    def _finding(self, digest: Digest) -> Iterator[None]:
         import grpc
 
         try:
-            yield from self._stream(digest)
+            yield
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.NOT_FOUND:
                 raise LostError(self._client, digest) from error
@@ -185,7 +224,7 @@ class Storage:
         return f"{self._client.instance}/{name}" if self._client.instance else name
 
 
-def _bytes(source: Callable[[], BinaryIO] | bytes) -> bytes:
+def _bytes(source: Source) -> bytes:
     if isinstance(source, bytes):
         return source
     with source() as file:
@@ -196,7 +235,7 @@ def _packed(data: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=1).compress(data)
 
 
-def _pieces(source: Callable[[], BinaryIO] | bytes, compressed: bool) -> Iterable[bytes]:
+def _pieces(source: Source, compressed: bool) -> Iterable[bytes]:
     with io.BytesIO(source) if isinstance(source, bytes) else source() as file:
         if compressed:
             yield from zstandard.ZstdCompressor(level=1).read_to_iter(file, write_size=_CHUNK)
