@@ -1,4 +1,5 @@
 """Getting damaged objects back: each is made again by the step that gives it, and takes its place if it is the same.
+What no step gives, as the recipes are now, may be in a cache under its name.
 
 Until that has succeeded the damaged object stays where it is: most of it may still be whole. Records that were lost
 come back in the same way: a derivation is written down anew, a realisation's step is run again.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ccstore.build.sharing import restore
 from ccstore.build.workspace import Options, Workspace
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink
@@ -15,11 +17,9 @@ from ccstore.model.graph import Build, Local, Ref
 from ccstore.model.storepath import StorePath
 from ccstore.ports import Fault, no_fault
 from ccstore.store import files
-from ccstore.store.damage import Damage
+from ccstore.store.damage import REPAIRABLE, Damage
 from ccstore.store.mend import forgotten, mend
 from ccstore.store.verify import verify
-
-REPAIRABLE = ("missing", "content", "metadata", "manifest")
 
 
 def repair(
@@ -50,8 +50,12 @@ def _rewrite_derivations(work: Workspace, found: list[Damage], fault: Fault) -> 
 
 def _make_again(work: Workspace, damaged: set[StorePath], sink: Sink, fault: Fault) -> None:
     makers = _makers(work, damaged)
-    for path in sorted(damaged - set(makers)):
-        sink(Noted(f"no recipe of this project, as it is now, gives {path}", warning=True))
+    bare = damaged - set(makers)
+    restore(work.store, work.caches, bare, sink, fault)
+    for path in sorted(bare):
+        sink(
+            Noted(f"no recipe of this project, as it is now, gives {path}, and no cache has it", warning=True)
+        )
     for path, ref in makers.items():
         try:
             work.realize_refs([ref], sink=sink, options=Options(), damaged=damaged, fault=fault)

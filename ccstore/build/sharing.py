@@ -14,8 +14,9 @@ from ccstore.build.evaluation import Known
 from ccstore.build.substitute import not_there, receive
 from ccstore.cache.open import open_cache
 from ccstore.cache.pack import DEFAULT, Packing
+from ccstore.cache.problems import MISSES
 from ccstore.cache.push import Parcel, Push, Pushed
-from ccstore.cache.sources import Sources
+from ccstore.cache.sources import Source, Sources
 from ccstore.codec.rechannel import Remote
 from ccstore.codec.signing import SecretKey
 from ccstore.errors import CcError
@@ -128,21 +129,40 @@ def pull(
     paths: Sequence[StorePath],
     sink: Sink = ignore,
     cancel: Cancel | None = None,
+    damaged: set[StorePath] | None = None,
     fault: Fault = no_fault,
 ) -> None:
     """Gets objects by their store path, which says what they must contain, so that no signature is needed.
 
-    Raises `not-found`, or what was wrong with the caches.
+    Those that are here stay, but for those in `damaged`, which leave that set. Raises `not-found`, or what was wrong
+    with the caches.
     """
     cancel = cancel or Cancel()
+    damaged = set() if damaged is None else damaged
     with store.session() as session:
         for path in paths:
             session.protect(path)
-            if store.objects.has(path):
+            if path not in damaged and store.objects.has(path):
                 continue
             info = sources.object_info(path)
             with store.locks.object(path, lambda holder: None, cancel):
                 if info is None or not receive(
-                    sources, info, path.name, store, session, sink, cancel, set(), fault
+                    sources, info, path.name, store, session, sink, cancel, damaged, fault
                 ):
                     raise not_there(str(path), sources)
+
+
+def restore(
+    store: Store, caches: Sequence[Source], damaged: set[StorePath], sink: Sink, fault: Fault = no_fault
+) -> None:
+    """Gets what caches have of `damaged` objects; those leave the set."""
+    if not (caches and damaged):
+        return
+    cancel = Cancel()
+    with Sources(caches, sink, cancel) as sources:
+        for path in sorted(damaged):
+            try:
+                pull(store, sources, [path], sink, cancel, damaged, fault)
+            except CcError as error:
+                if error.code not in MISSES:
+                    raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from ccstore.build.locate import find_project
@@ -10,7 +12,7 @@ from ccstore.cli.context import json_option, open_store, open_workspace, print_j
 from ccstore.cli.terminal import shown
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink
-from ccstore.store.damage import Damage
+from ccstore.store.damage import REPAIRABLE, Damage
 from ccstore.store.mend import mend as mend_store
 from ccstore.store.store import Store
 from ccstore.store.verify import verify
@@ -64,12 +66,23 @@ def _repair(store: Store, found: list[Damage], full: bool, sink: Sink) -> list[D
 
         with open_workspace(str(store.root)) as work:
             return repair(work, found, full=full, sink=sink)
+    return _repair_without_recipes(store, found, full, sink)
+
+
+def _repair_without_recipes(store: Store, found: list[Damage], full: bool, sink: Sink) -> list[Damage]:
+    from ccstore.build.caches import configured
+    from ccstore.build.sharing import restore
+    from ccstore.recipe.project import load_user_config
+
     left = mend_store(store, found)
-    if left:
+    damaged = {each.path for each in left if each.path and each.kind in REPAIRABLE}
+    restore(store, configured(load_user_config(os.environ)), damaged, sink)
+    left = verify(store, full, sink)
+    if any(each.hurts for each in left):
         sink(
             Noted("no project here could make anything again: run this in the one that made it", warning=True)
         )
-    return verify(store, full, sink)
+    return left
 
 
 def _show(found: list[Damage], *, as_json: bool) -> None:

@@ -22,6 +22,9 @@ Kind = Literal[
     "root",
 ]
 
+# of an object: it is whole again once it was made or fetched anew
+REPAIRABLE: tuple[Kind, ...] = ("missing", "content", "metadata", "manifest")
+
 
 @dataclass(frozen=True, slots=True)
 class Damage:

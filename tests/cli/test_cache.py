@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ccstore.store.store import Store
 from tests.cli.conftest import code, fetched
 from tests.cli.team import Team
 from tests.codec.nixlib import Nix
@@ -113,6 +114,31 @@ def test_a_push_goes_where_the_configuration_says_now(team: Team) -> None:
     machine.run(*push)
     [narinfo] = (team.top / "another").glob("*.narinfo")
     assert f"/nix/store/{path.name}\n" in narinfo.read_text()
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_repair_fetches_what_no_recipe_gives(team: Team, inside: bool) -> None:
+    """By its name alone; with the caches of the project, or outside of one with those of the person."""
+    logical = team.pushed()
+    other = team.machine("other")
+    objects = [Path(other.run("cache", "pull", logical).stdout.strip())]
+    (team.project / "recipes/data.yml").unlink()
+    unknown = write(team.top / "own.txt", "in no cache\n")
+    with Store.open(other.store) as store, store.session() as session:
+        objects.append(store.objects.path(session.add(unknown, "own.txt").path))
+    for each in objects:
+        each.chmod(0o644)
+        each.write_text("damaged\n")
+    machine = other
+    if not inside:
+        write(team.top / "config/ccstore/config.yml", team.caches())
+        machine = Shell(team.top, other.store, other.environment)
+    found = machine.run("verify", "--full", "--repair", status=4)
+    assert objects[0].read_text() == "shared\n"
+    assert f"{objects[0]}" not in found.stdout
+    assert f"{objects[1]}" in found.stdout
+    assert ("and no cache has it" if inside else "no project here") in found.stderr
+    assert "data: substituted after" in found.stderr
 
 
 def test_what_no_cache_has(team: Team) -> None:
