@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccstore.cache.open import SERVICE
-from ccstore.cache.sources import Source
+from ccstore.cache.source import Source
 from ccstore.codec.keyfile import read_secret
 from ccstore.codec.rechannel import Remote
 from ccstore.codec.signing import PublicKey, SecretKey

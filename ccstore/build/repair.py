@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ccstore.build.sharing import restore
+from ccstore.build.pulling import restore
 from ccstore.build.workspace import Options, Workspace
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink

@@ -1,4 +1,4 @@
-"""Pushing what a store has to a cache, and pulling objects by their store path.
+"""Pushing what a store has to a cache.
 
 A target goes with the realisations of everything behind it, so that whoever has the same recipes can follow them from
 the sources to the target without an object; of the objects only its own, or with `inputs` all that are here.
@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccstore.build.evaluation import Known
-from ccstore.build.substitute import not_there, receive
 from ccstore.cache.open import open_cache
 from ccstore.cache.pack import DEFAULT, Packing
-from ccstore.cache.problems import MISSES
 from ccstore.cache.push import Parcel, Push, Pushed
-from ccstore.cache.sources import Source, Sources
 from ccstore.codec.rechannel import Remote
 from ccstore.codec.signing import SecretKey
 from ccstore.errors import CcError
@@ -121,48 +118,3 @@ def _present(store: Store, info: ObjectInfo) -> Path:
     if not store.objects.has(info.path):
         raise CcError("not-realised", f"{info.path} is not here any more", hint="realize it again")
     return store.objects.path(info.path)
-
-
-def pull(
-    store: Store,
-    sources: Sources,
-    paths: Sequence[StorePath],
-    sink: Sink = ignore,
-    cancel: Cancel | None = None,
-    damaged: set[StorePath] | None = None,
-    fault: Fault = no_fault,
-) -> None:
-    """Gets objects by their store path, which says what they must contain, so that no signature is needed.
-
-    Those that are here stay, but for those in `damaged`, which leave that set. Raises `not-found`, or what was wrong
-    with the caches.
-    """
-    cancel = cancel or Cancel()
-    damaged = set() if damaged is None else damaged
-    with store.session() as session:
-        for path in paths:
-            session.protect(path)
-            if path not in damaged and store.objects.has(path):
-                continue
-            info = sources.object_info(path)
-            with store.locks.object(path, lambda holder: None, cancel):
-                if info is None or not receive(
-                    sources, info, path.name, store, session, sink, cancel, damaged, fault
-                ):
-                    raise not_there(str(path), sources)
-
-
-def restore(
-    store: Store, caches: Sequence[Source], damaged: set[StorePath], sink: Sink, fault: Fault = no_fault
-) -> None:
-    """Gets what caches have of `damaged` objects; those leave the set."""
-    if not (caches and damaged):
-        return
-    cancel = Cancel()
-    with Sources(caches, sink, cancel) as sources:
-        for path in sorted(damaged):
-            try:
-                pull(store, sources, [path], sink, cancel, damaged, fault)
-            except CcError as error:
-                if error.code not in MISSES:
-                    raise

@@ -28,7 +28,8 @@ from ccstore.build.realize import DOWNLOADS, realize
 from ccstore.build.remotes import configured_remote
 from ccstore.build.resolve import Resolved, resolve
 from ccstore.build.runner import Runner
-from ccstore.cache.sources import Source, Sources
+from ccstore.cache.source import Source
+from ccstore.cache.sources import Sources
 from ccstore.codec.nar import nar_hash
 from ccstore.codec.rechannel import Remote
 from ccstore.errors import CcError

@@ -18,9 +18,9 @@ from typing import TypeVar
 from ccstore.cache import entries
 from ccstore.cache.open import open_cache
 from ccstore.cache.problems import HOPELESS, MISSES
+from ccstore.cache.source import Source
 from ccstore.codec.narinfo import NarInfo
-from ccstore.codec.rechannel import Remote
-from ccstore.codec.signing import PublicKey, trusted
+from ccstore.codec.signing import trusted
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink
 from ccstore.model.objects import ObjectInfo
@@ -31,20 +31,6 @@ from ccstore.ports import BinaryCache, Cancel
 AT_ONCE = 8
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A cache as it is configured; without `priority` its own counts.
-
-    With `trusted` it is believed unsigned, too. `service` is the service for remote execution, in which it may be.
-    """
-
-    url: str
-    keys: tuple[PublicKey, ...] = ()
-    priority: int | None = None
-    trusted: bool = False
-    service: Remote | None = None
 
 
 @dataclass(frozen=True, slots=True)

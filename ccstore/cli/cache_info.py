@@ -9,7 +9,7 @@ import click
 from ccstore.build.caches import chosen
 from ccstore.cache import entries
 from ccstore.cache.open import open_cache
-from ccstore.cache.sources import Source
+from ccstore.cache.source import Source
 from ccstore.cli.cache_pull import no_caches
 from ccstore.cli.context import json_option, print_json, size, store_option
 from ccstore.cli.sharing import Shared, shared

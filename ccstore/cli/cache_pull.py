@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ccstore.build.caches import chosen
-from ccstore.build.sharing import pull
+from ccstore.build.pulling import pull
 from ccstore.cache.sources import Sources
 from ccstore.cli.console import progress
 from ccstore.cli.context import json_option, print_json, store_option

@@ -19,7 +19,7 @@ from ccstore.build.locate import find_project, require_project
 from ccstore.build.remotes import configured_remote
 from ccstore.build.sharing import evaluated
 from ccstore.cache.open import SERVICE
-from ccstore.cache.sources import Source
+from ccstore.cache.source import Source
 from ccstore.cli.context import open_store
 from ccstore.codec.rechannel import Remote
 from ccstore.errors import CcError

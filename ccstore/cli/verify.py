@@ -71,12 +71,15 @@ def _repair(store: Store, found: list[Damage], full: bool, sink: Sink) -> list[D
 
 def _repair_without_recipes(store: Store, found: list[Damage], full: bool, sink: Sink) -> list[Damage]:
     from ccstore.build.caches import configured
-    from ccstore.build.sharing import restore
+    from ccstore.build.pulling import restore
+    from ccstore.build.remotes import configured_remote
     from ccstore.recipe.project import load_user_config
 
     left = mend_store(store, found)
     damaged = {each.path for each in left if each.path and each.kind in REPAIRABLE}
-    restore(store, configured(load_user_config(os.environ)), damaged, sink)
+    user = load_user_config(os.environ)
+    caches = configured(user, service=configured_remote(None, user, os.environ))
+    restore(store, caches, damaged, sink)
     left = verify(store, full, sink)
     if any(each.hurts for each in left):
         sink(

@@ -8,15 +8,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zstandard
 
-from ccstore.model.lineage import Lineage
 from ccstore.store import files
 from ccstore.store.failures import explained
 from ccstore.store.layout import Layout
 from ccstore.store.locks import GcLock
 from ccstore.store.roots import checked, root_files
+
+if TYPE_CHECKING:  # most commands open a store and read none
+    from ccstore.model.lineage import Lineage
 
 _MAX_SIZE = 1 << 28  # bytes, decompressed; a damaged file must not eat the memory
 
@@ -49,6 +52,8 @@ class Lineages:
 
 
 def _read(file: Path) -> Lineage | None:
+    from ccstore.model.lineage import Lineage
+
     with contextlib.suppress(OSError, ValueError, zstandard.ZstdError):
         data = zstandard.ZstdDecompressor().decompress(files.read(file), max_output_size=_MAX_SIZE)
         return Lineage.from_json(data.decode())

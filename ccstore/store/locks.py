@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -42,7 +41,7 @@ class Holder:
 
     @classmethod
     def this_process(cls) -> Holder:
-        return cls(os.getpid(), platform.node(), " ".join(sys.argv)[:200], int(time.time()))
+        return cls(os.getpid(), os.uname().nodename, " ".join(sys.argv)[:200], int(time.time()))
 
     @classmethod
     def parse(cls, line: bytes) -> Holder | None:
@@ -60,7 +59,7 @@ class Holder:
     @property
     def may_be_alive(self) -> bool:
         """Whether nothing says that it has ended."""
-        return self.host != platform.node() or Path(f"/proc/{self.pid}").exists()
+        return self.host != os.uname().nodename or Path(f"/proc/{self.pid}").exists()
 
     def __str__(self) -> str:
         since = time.strftime("%H:%M:%S", time.localtime(self.since))

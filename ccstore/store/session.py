@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from ccstore.codec.compression import Readable
 from ccstore.errors import CcError
@@ -19,14 +20,16 @@ from ccstore.model.hashes import Sha256
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.storepath import StorePath, check_name
 from ccstore.ports import Fault, no_fault
-from ccstore.store import files, overlay
+from ccstore.store import files
 from ccstore.store.database import Database
 from ccstore.store.failures import explained
 from ccstore.store.layout import STAGING_PREFIX, Layout
 from ccstore.store.locks import GcLock
 from ccstore.store.objects import Objects
-from ccstore.store.register import Registration
 from ccstore.store.temproots import TemporaryRoots
+
+if TYPE_CHECKING:  # whoever only pushes makes no object
+    from ccstore.store.register import Registration
 
 
 class Session:
@@ -122,6 +125,8 @@ class Session:
 
         Unchanged files are hard links to the base's. Raises as `register`, and `not-found` for the base.
         """
+        from ccstore.store import overlay
+
         checked_name(name)
         self.protect(base)
         tree = self._objects.tree(base)
@@ -150,6 +155,8 @@ class Session:
             return self.register(staging / "copy", name, expected=expected, replace=replace, fault=fault)
 
     def _registration(self, fault: Fault) -> Registration:
+        from ccstore.store.register import Registration
+
         return Registration(self._layout, self._database, self._gc_lock, self._roots, self._new_name, fault)
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from ccstore.build.knowledge import Knowledge
-from ccstore.build.sharing import PushOptions, closure, pull, push
+from ccstore.build.pulling import pull
+from ccstore.build.sharing import PushOptions, closure, push
 from ccstore.cache import entries
 from ccstore.cache.folder import FolderCache
-from ccstore.cache.sources import Source, Sources
+from ccstore.cache.source import Source
+from ccstore.cache.sources import Sources
 from ccstore.codec import narinfo, statements
 from ccstore.codec.signing import PublicKey, SecretKey
 from ccstore.errors import CcError

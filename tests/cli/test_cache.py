@@ -13,7 +13,7 @@ from ccstore.store.store import Store
 from tests.cli.conftest import code, fetched
 from tests.cli.team import Team
 from tests.codec.nixlib import Nix
-from tests.conftest import write
+from tests.conftest import Shell, write
 from tests.nginx import PUT, Site, needs_nginx, serving
 
 
