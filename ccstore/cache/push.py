@@ -8,8 +8,7 @@ name of each step that is done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -87,7 +86,11 @@ class Push:
         entries.require_cache(self.cache)
         self.fault("info")
 
-    def _each(self, threads: int, work: Callable[[T], U], things: Iterable[T]) -> list[U]:
+    def _each(self, threads: int, work: Callable[[T], U], things: Sequence[T]) -> list[U]:
+        if len(things) < 2:
+            return [work(thing) for thing in things]
+        from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
         with ThreadPoolExecutor(threads, thread_name_prefix="push") as pool:
             futures = [pool.submit(work, thing) for thing in things]
             try:
