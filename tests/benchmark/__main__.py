@@ -61,7 +61,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("work", nargs="*", choices=[[], *works], default=list(works))
-    parser.add_argument("--tmp", type=Path, default=None, help="folder for what is made and removed again")
+    parser.add_argument(
+        "--tmp",
+        type=lambda name: Path(name).absolute(),
+        default=None,
+        help="folder for what is made and removed again",
+    )
     chosen = parser.parse_args()
     for name in chosen.work:
         with tempfile.TemporaryDirectory(dir=chosen.tmp, prefix="ccstore-benchmark-") as folder:
@@ -282,16 +287,17 @@ def sharing(work: str, folder: Path) -> None:
     _nix(folder)
     nix = {**os.environ, "NIX_CONF_DIR": str(folder / "nix"), "NIX_USER_CONF_FILES": ""}
     objects = {"the kernel tree": _path("kernel.tree"), "the kernel": _path("kernel")}
-    print(*caches.Sides(folder, CCSTORE, _store(), nix, _forget).rows(work, objects), sep="\n")
+    sides = caches.Sides(folder, _from_wheel(folder), _store(), nix, _forget)
+    print(*sides.rows(work, objects), sep="\n")
 
 
 def verifications(folder: Path) -> None:
     trees = [_path("kernel.tree"), _path("kernel.patched")]
-    print(*safety.verify_rows(folder, trees, _nix(folder)), sep="\n")
+    print(*safety.verify_rows(folder, trees, _nix(folder), _from_wheel(folder)), sep="\n")
 
 
 def collections(folder: Path) -> None:
-    print(safety.gc_row(folder, _nix(folder)))
+    print(safety.gc_row(folder, _nix(folder), _from_wheel(folder)))
 
 
 def _without(store: Path, *targets: str) -> None:

@@ -13,13 +13,12 @@ from ccstore.store import canonical, manifest
 from ccstore.store.files import remove
 from ccstore.store.store import Store
 from tests.benchmark.measure import Command, compare
-from tests.conftest import CCSTORE
 
 DEAD, RUNS = 10_000, 5
 AT_ONCE = 1000  # paths that one `nix-store --add` is given
 
 
-def verify_rows(folder: Path, trees: list[Path], nix: Mapping[str, str]) -> list[str]:
+def verify_rows(folder: Path, trees: list[Path], nix: Mapping[str, str], ccstore: Path) -> list[str]:
     """`verify` of a store that holds copies of `trees` and nothing else: two rows of the table."""
     with Store.open(folder / "store") as store, store.session() as session:
         for tree in trees:
@@ -28,19 +27,19 @@ def verify_rows(folder: Path, trees: list[Path], nix: Mapping[str, str]) -> list
     theirs = Command("nix-store", ["nix-store", "--verify", "--check-contents"], env=nix)
     rows = []
     for words, wanted in ((["verify"], 1 / 1.7), (["verify", "--full"], 1.2)):
-        ours = Command("ccstore", [str(CCSTORE), *words, "--store", str(folder / "store")])
+        ours = Command("ccstore", [str(ccstore), *words, "--store", str(folder / "store")])
         found = compare(f"`{' '.join(words)}` of two kernel trees", round(wanted, 2), ours, theirs, RUNS)
         rows.append(found.row("`nix-store --verify --check-contents`"))
     return rows
 
 
-def gc_row(folder: Path, nix: Mapping[str, str]) -> str:
+def gc_row(folder: Path, nix: Mapping[str, str], ccstore: Path) -> str:
     """`gc` of objects that nothing needs; each run has them all again."""
     dead = [_small_tree(folder / f"dead/{number}", number) for number in range(DEAD)]
     _nix_add(dead, nix)
     _ours(folder / "ours", dead)
     state = Path(nix["NIX_STORE_DIR"]).parent
-    argv = [str(CCSTORE), "gc", "--store", str(folder / "run")]
+    argv = [str(ccstore), "gc", "--store", str(folder / "run")]
     ours = Command("ccstore", argv, prepare=_copier(folder / "ours", folder / "run"))
     subprocess.run(["cp", "-a", state, folder / "theirs"], check=True)
     theirs = Command("nix-store", ["nix-store", "--gc"], env=nix, prepare=_copier(folder / "theirs", state))
