@@ -1,13 +1,18 @@
 """How fast ccstore is beside its rivals: `python -m tests.benchmark [noop] [nar] [tree] [kernel] [boot] …`.
 
-Needs the project's kernel realised (`ccstore realize kernel`), and `nix` for the first two. It writes only to a
-temporary folder (--tmp DIR: some 12 GB for `kernel`). Each line is a row of the table in README.md.
+Needs the project's kernel realised (`ccstore realize kernel`), and the rivals where they are installed: `nix`, `bst`
+(BuildStream), tar, QEMU. It installs nothing on this machine, works in a temporary folder (--tmp DIR: some 12 GB for
+`kernel`), and writes the table and the chart beside this file (--output DIR): results.md, results.svg.
 
-noop    `ccstore realize kernel`, installed from a wheel, with nothing to do; `nix-build` of as many derivations. Then
-        one byte of a fragment is flipped, size and mtime kept, and `realize`, `path` and `plan` must notice
+noop    `ccstore realize kernel`, installed from a wheel, with nothing to do; `nix-build` and `bst build` of as many
+        steps. Then one byte of a fragment is flipped, size and mtime kept, and `realize`, `path`, `plan` must notice
 nar     NAR hash of the unpacked kernel tree; `nix hash path`
 tree    from the fetched tarball to the registered source tree; `tar -xJf` and `sync`
+patched from the fetched tarball to the registered patched tree; `nix-build` of the same
 kernel  the last step of `realize kernel`; the same `make` by hand, chrooted into the same toolchain
+comment `realize kernel` after a comment in a config fragment; the kernel by `make`, which Nix would build
+change  `realize --assist` and `--incremental` after a changed line of C and a changed header; a cold `realize`
+eta     the time that `plan` foretells for a project made again; the time that it takes
 boot    guest time to user space (no rival)
 agent   QEMU's start to READY of `clear-containers-minimal`; a bare init in its place; `clear-containers`
 formats guest time to user space of a root with 260 MB of data, in each disk format; the same guest without them
@@ -21,6 +26,7 @@ gc      `ccstore gc` of 10,000 dead objects; `nix-store --gc`
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import statistics
@@ -34,7 +40,7 @@ from pathlib import Path
 from ccstore.build.workspace import Workspace
 from ccstore.guest.boot import BootImage
 from ccstore.model.graph import Build
-from tests.benchmark import agent, caches, formats, run, safety
+from tests.benchmark import agent, bst, caches, edits, formats, patched, report, run, safety, schedule
 from tests.benchmark.measure import Command, compare
 from tests.boots import MACHINES, boot
 from tests.conftest import REPOSITORY, clone_store, write
@@ -47,7 +53,11 @@ def main() -> None:
         "noop": noop,
         "nar": nar,
         "tree": tree,
+        "patched": patched_tree,
         "kernel": kernel,
+        "comment": comments,
+        "change": changes,
+        "eta": estimates,
         "boot": boots,
         "agent": agents,
         "formats": disks,
@@ -67,10 +77,13 @@ def main() -> None:
         default=None,
         help="folder for what is made and removed again",
     )
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder for the table")
     chosen = parser.parse_args()
     for name in chosen.work:
         with tempfile.TemporaryDirectory(dir=chosen.tmp, prefix="ccstore-benchmark-") as folder:
-            works[name](Path(folder))
+            with contextlib.redirect_stdout(report.Printed()) as printed:
+                works[name](Path(folder))
+            report.keep(chosen.output, name, printed.rows, works)
             _forget(*Path(folder).iterdir())
 
 
@@ -99,6 +112,10 @@ def noop(folder: Path) -> None:
     nix.run()
     result = compare("no-op `realize kernel`", 1.0, ours, nix, 41)
     print(result.row(f"`nix-build`, a chain of {count} derivations"))
+    if other := bst.chain(folder, count):
+        print(
+            compare("no-op `realize kernel`", 0.06, ours, other, 11).row(f"`bst build`, a chain of {count}")
+        )
     for verb in ("path", "plan"):
         other = Command("ccstore", [str(ccstore), verb, "kernel"], cwd=project, env=store)
         ratio = compare(f"no-op `{verb} kernel`", 1.0, other, nix, 41)
@@ -184,40 +201,71 @@ def tree(folder: Path) -> None:
         unpacked.mkdir()
         os.sync()
 
-    ours = Command(
-        "ccstore",
-        [str(CCSTORE), "realize", "kernel.tree", "--store", str(store)],
-        cwd=REPOSITORY,
-        prepare=fresh_store,
-    )
+    ours = _realizing("kernel.tree", store, fresh_store)
     line = 'tar -xJf "$0" -C "$1" && sync -f "$1"'
     tar = Command("tar", ["sh", "-c", line, str(tarball), str(unpacked)], prepare=fresh_folder)
     print(compare("tarball to registered source tree", 1.5, ours, tar, 5).row("`tar -xJf`, `sync`"))
 
 
+def _realizing(target: str, store: Path, prepare: Callable[[], None]) -> Command:
+    argv = [str(CCSTORE), "realize", target, "--store", str(store)]
+    return Command("ccstore", argv, cwd=REPOSITORY, prepare=prepare)
+
+
+def patched_tree(folder: Path) -> None:
+    store = folder / "store"
+
+    def fresh_store() -> None:
+        _forget(store)
+        _without(clone_store(_store(), store), "kernel.tree", "kernel.patched")
+        os.sync()
+
+    ours = _realizing("kernel.patched", store, fresh_store)
+    print(patched.row(folder, ours, _path("kernel.source"), _nix(folder)))
+
+
+def comments(folder: Path) -> None:
+    print(edits.comment_row(_loop(folder), _cold_make(folder)))
+
+
+def changes(folder: Path) -> None:
+    for row in edits.change_rows(_loop(folder)):
+        print(row)
+
+
+def _loop(folder: Path) -> edits.Loop:
+    store = clone_store(_store(), folder / "store")
+    return edits.Loop.of_repository(folder / "project", store, CCSTORE, _path("kernel.patched"))
+
+
+def estimates(folder: Path) -> None:
+    print(schedule.row(folder / "project", clone_store(_store(), folder / "store")))
+
+
 def kernel(folder: Path) -> None:
-    store, toolchain = folder / "store", _path("toolchain")
-    source, config = _path("kernel.patched"), _path("kernel.config")
+    store = folder / "store"
 
     def fresh_store() -> None:
         _forget(store)
         _without(clone_store(_store(), store), "kernel", "kernel^dev")
 
+    ours = _realizing("kernel", store, fresh_store)
+    result = compare("the kernel build in `realize`", 1.02, ours, _cold_make(folder), 1)
+    print(result.row("the same `make` by hand"))
+
+
+def _cold_make(folder: Path) -> Command:
+    """The kernel from its patched tree and its config, by hand."""
+    toolchain, source, config = _path("toolchain"), _path("kernel.patched"), _path("kernel.config")
+
     def fresh_folder() -> None:
         _forget(folder / "make")
         (folder / "make").mkdir()
 
-    ours = Command(
-        "ccstore",
-        [str(CCSTORE), "realize", "kernel", "--store", str(store)],
-        cwd=REPOSITORY,
-        prepare=fresh_store,
-    )
     script = write(folder / "make.sh", _MAKE)
     argv = ["unshare", "--mount", "--map-root-user", "sh", str(script)]
     argv += [str(toolchain), str(source), str(config), str(folder / "make")]
-    make = Command("make", argv, prepare=fresh_folder)
-    print(compare("the kernel build in `realize`", 1.03, ours, make, 1).row("the same `make` by hand"))
+    return Command("make", argv, prepare=fresh_folder)
 
 
 _MAKE = """set -e

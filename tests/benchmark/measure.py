@@ -53,7 +53,7 @@ class Result:
     runs: int
 
     def row(self, against: str) -> str:
-        figures = f"{_seconds(self.ours)} / {_seconds(self.theirs)}"
+        figures = f"{seconds(self.ours)} / {seconds(self.theirs)}"
         measured = f"{self.ratio:.2f} × ({figures}; CPU {self.ratio_cpu:.2f} ×; median of {self.runs})"
         return f"| {self.work} | {against} | ≤ {self.wanted:g} × | {measured} |"
 
@@ -74,5 +74,6 @@ def compare(work: str, wanted: float, ours: Command, theirs: Command, runs: int)
     )
 
 
-def _seconds(value: float) -> str:
+def seconds(value: float) -> str:
+    """As people read them."""
     return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.1f} s"
