@@ -54,6 +54,11 @@ class Age(click.ParamType[float]):
     show_default=True,
     help="Also keep what the roots were built from: sources, trees, the toolchain.",
 )
+@click.option(
+    "--optimise",
+    is_flag=True,
+    help="Afterwards share the files that objects have in common: hard links, or reflinks.",
+)
 @click.option("--explain", metavar="PATH", help="Delete nothing: say what keeps PATH, or a target, alive.")
 @json_option
 @store_option
@@ -62,6 +67,7 @@ def command(
     max_size: int | None,
     older_than: float | None,
     keep_inputs: bool,
+    optimise: bool,
     explain: str | None,
     as_json: bool,
     store: str | None,
@@ -75,6 +81,7 @@ def command(
     ccstore gc --dry-run
     ccstore gc --no-keep-inputs                   keep the kernels, drop what they were built from
     ccstore gc --max-size 20G --older-than 30d
+    ccstore gc --optimise                         what is registered shares with what is there; this shares the rest
     ccstore gc --explain kernel.tree              which root keeps it, by which realisations; or which process
     """
     if explain is not None:
@@ -82,7 +89,7 @@ def command(
 
         show(explain, store, as_json=as_json)
         return
-    options = GcOptions(dry_run=dry_run, max_size=max_size, older_than=older_than, keep_inputs=keep_inputs)
+    options = GcOptions(dry_run, max_size, older_than, keep_inputs, optimise)
     with open_store(store) as opened, progress() as sink:
         report = collect(opened, options, sink)
         swept = sweep_docker(opened, os.environ, sink, dry_run=dry_run)
@@ -95,6 +102,9 @@ def command(
     click.echo(
         f"{len(report.deleted)} objects {done}, {size(report.freed)} freed; {report.kept} kept", err=True
     )
+    if optimise:
+        shared, would = report.shared, "would be " if dry_run else ""
+        click.echo(f"{shared.files} files {would}shared, {size(shared.freed)} freed", err=True)
     if any(asdict(swept).values()):
         click.echo(f"in Docker {done}: {_counted(swept)}", err=True)
 
@@ -113,4 +123,5 @@ def _value(report: GcReport) -> dict[str, object]:
         "logs": report.logs,
         "rubbish": report.rubbish,
         "waitedFor": list(report.waited_for),
+        "shared": {"files": report.shared.files, "freedBytes": report.shared.freed},
     }

@@ -176,6 +176,11 @@ def remove_xattrs(descriptor: int) -> None:
             os.removexattr(descriptor, name)
 
 
+def has_attributes(descriptor: int) -> bool:
+    """Whether an open file has extended attributes that no object's has."""
+    return not _FOREIGN_XATTRS.issuperset(os.listxattr(descriptor))
+
+
 def check_depth(folder: bytes) -> None:
     """Raises `output-invalid` for a folder that is nested too deep; the same in every store, wherever it lies."""
     if len(folder) > MAX_FOLDER:

@@ -28,8 +28,16 @@ from ccstore.store.manifest import Header
 
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _BUSY_SECONDS = 60.0
+_AT_ONCE = 500  # values in one query
 _UNFIT = """SELECT 1 FROM realisations LEFT JOIN objects USING (base)
     WHERE realisations.object IS NOT objects.id LIMIT 1"""
+_HOLDERS = """SELECT key, max(object), min(object) FROM files
+    WHERE key IN ({}) AND ({}) GROUP BY key"""
+_REPEATED = """SELECT base FROM objects WHERE id IN (SELECT object FROM files AS mine WHERE EXISTS
+    (SELECT 1 FROM files AS other WHERE other.key = mine.key AND other.object < mine.object)) ORDER BY id"""
+
+# of files by their key (sharing.py): base names of the newest and the oldest object that has one
+Holders = dict[int, tuple[str, str]]
 
 
 class Fact(NamedTuple):
@@ -168,9 +176,44 @@ class Database:
         )
         return [OutputId(str(derivation), str(output)) for derivation, output in rows]
 
-    def add_object(self, header: Header) -> None:
+    def holders(self, keys: Iterable[int], path: StorePath, *, older: bool = False) -> Holders:
+        """Which objects other than `path` have files of these keys; `older`: of those registered before it only."""
+        here = "SELECT id FROM objects WHERE base = ?"
+        which = f"object < ({here})" if older else f"object IS NOT ({here})"
+        found: dict[int, tuple[int, int]] = {}
+        bases: dict[int, str] = {}
+        wanted = sorted(set(keys))
+        with self._transaction("BEGIN") as connection:
+            for at in range(0, len(wanted), _AT_ONCE):
+                part = wanted[at : at + _AT_ONCE]
+                query = _HOLDERS.format(", ".join("?" * len(part)), which)
+                for key, newest, oldest in connection.execute(query, (*part, path.base)):
+                    found[key] = newest, oldest
+            for number in {each for pair in found.values() for each in pair}:
+                [base] = connection.execute("SELECT base FROM objects WHERE id = ?", (number,)).fetchone()
+                bases[number] = base
+        return {key: (bases[newest], bases[oldest]) for key, (newest, oldest) in found.items()}
+
+    def repeated(self) -> list[str]:
+        """Base names of objects with files that older ones seem to have too; the oldest first."""
+        return [str(base) for [base] in self._rows(_REPEATED)]
+
+    def without_files(self) -> list[str]:
+        """Base names of objects of whose files nothing is known here."""
+        return [
+            str(base)
+            for [base] in self._rows("SELECT base FROM objects WHERE id NOT IN (SELECT object FROM files)")
+        ]
+
+    def add_object(self, header: Header, keys: Iterable[int] = ()) -> None:
+        """`keys` are those of its files (sharing.py)."""
         with self._transaction() as connection:
             _insert_object(connection, header)
+            _insert_files(connection, header.info.path.base, keys)
+
+    def add_files(self, path: StorePath, keys: Iterable[int]) -> None:
+        with self._transaction() as connection:
+            _insert_files(connection, path.base, keys)
 
     def add_realisations(self, realisations: Iterable[Realisation]) -> None:
         with self._transaction() as connection:
@@ -186,15 +229,21 @@ class Database:
             bases = [(base,) for base in objects]
             connection.executemany("UPDATE realisations SET object = NULL WHERE base = ?", bases)
             connection.executemany("DELETE FROM objects WHERE base = ?", bases)
+            if bases:
+                connection.execute("DELETE FROM files WHERE object NOT IN (SELECT id FROM objects)")
 
-    def replace(self, objects: Iterable[Header], realisations: Iterable[Realisation]) -> None:
-        """Forgets everything and holds these instead, in one transaction."""
+    def replace(
+        self, objects: Iterable[tuple[Header, Iterable[int]]], realisations: Iterable[Realisation]
+    ) -> None:
+        """Forgets everything and holds these instead, in one transaction; objects with the keys of their files."""
         with self._transaction() as connection:
+            connection.execute("DELETE FROM files")
             connection.execute("DELETE FROM inputs")
             connection.execute("DELETE FROM realisations")
             connection.execute("DELETE FROM objects")
-            for header in objects:
+            for header, keys in objects:
                 _insert_object(connection, header)
+                _insert_files(connection, header.info.path.base, keys)
             for realisation in realisations:
                 _insert_realisation(connection, realisation)
 
@@ -238,6 +287,14 @@ def _insert_object(connection: sqlite3.Connection, header: Header) -> None:
         "UPDATE realisations SET object = (SELECT id FROM objects WHERE base = ?1) WHERE base = ?1",
         (info.path.base,),
     )
+
+
+def _insert_files(connection: sqlite3.Connection, base: str, keys: Iterable[int]) -> None:
+    row = connection.execute("SELECT id FROM objects WHERE base = ?", (base,)).fetchone()
+    if row:  # else it was collected meanwhile
+        # in the order of the table: four times as fast
+        rows = ((key, row[0]) for key in sorted(keys))
+        connection.executemany("INSERT OR IGNORE INTO files (key, object) VALUES (?, ?)", rows)
 
 
 def _insert_realisation(connection: sqlite3.Connection, realisation: Realisation) -> None:

@@ -4,7 +4,7 @@ Under the exclusive `gc.lock`, in this order: read the temporary roots (first: a
 written its roots by then), read the roots, follow the realisations, choose the dead, forget them in the index in
 one transaction, rename them to `objects/.trash-*`, remove their small files. The trash is deleted after the lock
 is released. A collection that is killed leaves objects that the index does not know, or trash; the next one
-removes both.
+removes both. Sharing what the others have in common comes last, if it was asked for (optimise.py).
 
 Live are the objects of roots and of temporary roots; with `keep_inputs` also every object in the closure of a
 root's realisation. The *records* in those closures (realisations, derivations, logs) stay in either case, so that
@@ -17,7 +17,7 @@ import contextlib
 import os
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ccstore.events import Finished, Noted, Progressed, Sink, Started, ignore
@@ -32,8 +32,10 @@ from ccstore.store.failures import explained
 from ccstore.store.layout import STAGING_PREFIX, TRASH_PREFIX, Layout
 from ccstore.store.manifest import Header
 from ccstore.store.measure import Measure, disk_usage
+from ccstore.store.optimise import Forecast, optimise
 from ccstore.store.rebuild import parsed
 from ccstore.store.roots import root_files
+from ccstore.store.sharing import NOTHING, Shared
 from ccstore.store.store import Store
 from ccstore.store.warm import old_folders, set_aside
 
@@ -46,19 +48,20 @@ TARGET = "gc"
 @dataclass(frozen=True, slots=True)
 class GcOptions:
     """`max_size`: stop when all objects take no more bytes than that, the oldest go first; `older_than`: only
-    objects that were registered more than so many seconds ago."""
+    objects that were registered more than so many seconds ago; `optimise`: share files among those that stay."""
 
     dry_run: bool = False
     max_size: int | None = None
     older_than: float | None = None
     keep_inputs: bool = True
+    optimise: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class GcReport:
     """`deleted` objects (or those that would be); `freed` bytes on the disk, a file with several names once;
     `kept` objects; `realisations` and `logs` deleted; `rubbish`: leftovers of what was interrupted; `waited_for`
-    the processes that had to finish something first."""
+    the processes that had to finish something first; `shared` files of objects that stay."""
 
     deleted: tuple[StorePath, ...] = ()
     freed: int = 0
@@ -67,6 +70,7 @@ class GcReport:
     logs: int = 0
     rubbish: int = 0
     waited_for: tuple[str, ...] = ()
+    shared: Shared = NOTHING
 
 
 @dataclass(slots=True)
@@ -91,8 +95,16 @@ def collect(
     sink(Started(TARGET, "collect"))
     with explained(store.root):
         report = _Collection(store, options, sink, fault).run()
+    if options.optimise:
+        report = replace(report, shared=_optimise(store, report, options, sink, fault))
     sink(Finished(TARGET, "collect", time.monotonic() - begun))
     return report
+
+
+def _optimise(store: Store, report: GcReport, options: GcOptions, sink: Sink, fault: Fault) -> Shared:
+    if options.dry_run:
+        return Forecast(store).run({path.base for path in report.deleted})
+    return optimise(store, TARGET, sink, fault)
 
 
 class _Collection:

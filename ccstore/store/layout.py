@@ -5,6 +5,7 @@
       index.sqlite                an index over all the rest, rebuilt from it when lost (database.py)
       index.sqlite.broken         one that could not be read, for a while
       reserve                     room for a collection on a full disk (reserve.py)
+      optimising                  which object's files are being replaced by links just now (optimise.py)
       objects/<hash>-<name>       the objects: immutable files and trees, names as in /nix/store
       objects/.tmp-<session>-<n>  being made by a live session; rubbish once that session has ended
       objects/.trash-*            collected and being deleted
@@ -64,6 +65,11 @@ class Layout:
     @property
     def reserve(self) -> Path:
         return self.root / "reserve"
+
+    @property
+    def optimising(self) -> Path:
+        """There while, and after a kill in the midst of it, an object's files are replaced by links."""
+        return self.root / "optimising"
 
     @property
     def broken_index(self) -> Path:

@@ -90,6 +90,11 @@ def load(file: Path) -> tuple[Header, Iterator[Record]]:
     return _parse_header(line), _records(data, len(line + newline))
 
 
+def parse(records: list[bytes]) -> Iterator[Record]:
+    """What `encode` is given, taken apart."""
+    return _records(b"".join(records), 0)
+
+
 def _decompress(data: bytes) -> bytes:
     try:
         return zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_SIZE)

@@ -8,7 +8,6 @@ below (metacopy) are refused with `output-invalid`; they only arise if a mount a
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import stat
@@ -18,6 +17,7 @@ from typing import Literal
 
 from ccstore.errors import CcError
 from ccstore.model.objects import Entry
+from ccstore.store import links
 from ccstore.store.canonical import check_depth, file_mode
 
 Kind = Literal["removed", "opaque", "folder", "other"]
@@ -122,12 +122,10 @@ def bring(entry: Entry, source: bytes, target: bytes) -> bytes:
     if entry.type == "symlink":
         os.symlink(os.fsencode(entry.target), target)  # noqa: PTH211
         return b""
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError as error:
-        if error.errno != errno.EMLINK:
-            raise
+    mode = file_mode(entry.executable)
+    if links.link(source, target):
+        return entry.sha256 + entry.xxh3
+    if not links.clone(source, target, mode):
         shutil.copyfile(source, target)
-        os.chmod(target, file_mode(entry.executable))  # noqa: PTH101
-        return b""
-    return entry.sha256 + entry.xxh3
+        os.chmod(target, mode)  # noqa: PTH101
+    return b""

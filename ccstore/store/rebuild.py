@@ -16,6 +16,7 @@ from ccstore.store.database import Database
 from ccstore.store.failures import explained
 from ccstore.store.layout import Layout
 from ccstore.store.locks import GcLock
+from ccstore.store.sharing import key, shareable
 
 
 def rebuild(layout: Layout, database: Database, gc_lock: GcLock) -> list[str]:
@@ -26,7 +27,7 @@ def rebuild(layout: Layout, database: Database, gc_lock: GcLock) -> list[str]:
     """
     left_out: list[str] = []
     with explained(layout.root), gc_lock.exclusive():
-        database.replace(list(_objects(layout, left_out)), list(_realisations(layout, left_out)))
+        database.replace(_objects(layout, left_out), _realisations(layout, left_out))
     return left_out
 
 
@@ -38,21 +39,25 @@ def parsed(names: Iterable[str]) -> Iterator[StorePath]:
                 yield StorePath.parse(name)
 
 
-def _objects(layout: Layout, left_out: list[str]) -> Iterator[manifest.Header]:
+def _objects(layout: Layout, left_out: list[str]) -> Iterator[tuple[manifest.Header, list[int]]]:
     for path in parsed(sorted(os.listdir(layout.objects))):
-        header = _header(layout, path) or settle(layout, path)
-        if header:
-            yield header
+        found = _described(layout, path)
+        if not found and settle(layout, path):
+            found = _described(layout, path)
+        if found:
+            yield found
         else:
             left_out.append(str(layout.object(path)))
 
 
-def _header(layout: Layout, path: StorePath) -> manifest.Header | None:
+def _described(layout: Layout, path: StorePath) -> tuple[manifest.Header, list[int]] | None:
+    """What the object's manifest says of it, and the keys of its files; None if it cannot be used."""
     try:
-        header = manifest.read_header(layout.manifest(path))
+        header, records = manifest.load(layout.manifest(path))
+        keys = [key(record) for record in shareable(records)]
     except (FileNotFoundError, ValueError):
         return None
-    return header if header.info.path == path else None
+    return (header, keys) if header.info.path == path else None
 
 
 def settle(layout: Layout, path: StorePath) -> manifest.Header | None:

@@ -7,13 +7,14 @@
      3 protect   write its name into the session's temporary roots
      4 lock      locks/object-<base>: one registration of this object at a time
      5 re-check  somebody else may have registered the same: theirs is kept
-     6 manifest  write it to manifests/.tmp-<session>-<n>
-     7 sync      syncfs: all bytes of the object and the manifest are on the disk before a name promises them
-     8 place     rename manifest, then object; fsync both folders
-     9 index     one SQLite transaction; from here on the object is registered
+     6 share     files that other objects have too become links to those (sharing.py)
+     7 manifest  write it to manifests/.tmp-<session>-<n>
+     8 sync      syncfs: all bytes of the object and the manifest are on the disk before a name promises them
+     9 place     rename manifest, then object; fsync both folders
+    10 index     one SQLite transaction; from here on the object is registered
 
-Whatever stops this between two steps leaves rubbish that `gc` knows by its name (1–7), or an object that is whole
-but not registered (8), which the next registration or `gc` replaces or removes. `fault` is called with the name
+Whatever stops this between two steps leaves rubbish that `gc` knows by its name (1–8), or an object that is whole
+but not registered (9), which the next registration or `gc` replaces or removes. `fault` is called with the name
 of each step that is done, so that tests can stop there.
 """
 
@@ -36,10 +37,14 @@ from ccstore.store import canonical, files, locks, manifest
 from ccstore.store.database import Database
 from ccstore.store.layout import TRASH_PREFIX, Layout
 from ccstore.store.locks import GcLock
+from ccstore.store.sharing import Sharing
 from ccstore.store.temproots import TemporaryRoots
 from ccstore.store.unpack import unpack
 
-STEPS = ("adopt", "canonical", "protect", "lock", "manifest", "sync", "place-manifest", "place", "index")
+STEPS = (
+    *("adopt", "canonical", "protect", "lock", "share", "manifest"),
+    *("sync", "place-manifest", "place", "index"),
+)
 
 
 class Registration:
@@ -60,6 +65,7 @@ class Registration:
         self._roots = roots
         self._new_name = new_name
         self._fault = fault
+        self._sharing = Sharing(layout, database, new_name)
 
     def run(
         self,
@@ -77,7 +83,7 @@ class Registration:
         with self._adopted(source) as adopted:
             self._fault("adopt")
             scan = canonical.canonicalise(adopted, known)
-            return self._finish(adopted, scan, name, expected, replace)
+            return self._finish(adopted, scan, name, expected, replace, known or ())
 
     def unpack(
         self, source: Readable, name: str, expected: Sha256, replace: Collection[StorePath] = ()
@@ -98,6 +104,7 @@ class Registration:
         name: str,
         expected: Sha256 | None,
         replace: Collection[StorePath],
+        known: Collection[bytes] = (),
     ) -> ObjectInfo:
         """What follows once the object is in canonical form and hashed."""
         self._fault("canonical")
@@ -110,7 +117,9 @@ class Registration:
         with locks.removable(self._layout.locks / f"object-{path.base}"):
             self._fault("lock")
             if path in replace or not self._registered(path):
-                self._place(adopted, manifest.Header(info, int(time.time())), scan.records)
+                keys = self._sharing.run(os.fsencode(adopted), path, scan.records, known)
+                self._fault("share")
+                self._place(adopted, manifest.Header(info, int(time.time())), scan.records, keys)
         return info
 
     @contextmanager
@@ -127,7 +136,7 @@ class Registration:
         there = os.path.lexists(self._layout.object(path)) and self._layout.manifest(path).exists()
         return there and self._database.object(path) is not None
 
-    def _place(self, adopted: Path, header: manifest.Header, records: list[bytes]) -> None:
+    def _place(self, adopted: Path, header: manifest.Header, records: list[bytes], keys: list[int]) -> None:
         path = header.info.path
         temporary = self._layout.manifests / self._new_name()
         trash = self._layout.objects / files.unique(TRASH_PREFIX)
@@ -141,7 +150,7 @@ class Registration:
                 self._fault("place-manifest")
                 self._move_into_place(adopted, path, trash)
                 self._fault("place")
-                self._database.add_object(header)
+                self._database.add_object(header, keys)
                 self._fault("index")
         finally:
             temporary.unlink(missing_ok=True)

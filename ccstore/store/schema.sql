@@ -31,3 +31,11 @@ CREATE TABLE inputs (
     output      TEXT NOT NULL,
     PRIMARY KEY (realisation, derivation, output)
 ) WITHOUT ROWID;
+
+-- migration 2
+-- Which objects have a file of which key (sharing.py). It only finds candidates: a row may be missing.
+CREATE TABLE files (
+    key    INTEGER NOT NULL,
+    object INTEGER NOT NULL,   -- objects.id; deleted together with the object's row
+    PRIMARY KEY (key, object)
+) WITHOUT ROWID;

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink
-from ccstore.store import files, reserve
+from ccstore.store import files, optimising, reserve
 from ccstore.store.checks import Checks
 from ccstore.store.database import Database, newer_store
 from ccstore.store.failures import EXPLAINED, explained, is_writable, read_only
@@ -123,6 +123,7 @@ def _open(layout: Layout) -> Store:
     if writable:
         for folder in layout.folders():  # version control and backups lose empty ones
             folder.mkdir(exist_ok=True)
+        optimising.settle(layout, gc_lock(layout))
     if layout.index.exists():
         return Store(layout, Database(layout.root, layout.index, writable=writable), writable=writable)
     if not writable:

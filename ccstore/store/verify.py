@@ -17,7 +17,7 @@ from ccstore.codec import nar
 from ccstore.errors import CcError
 from ccstore.events import Finished, Progressed, Sink, Started, ignore
 from ccstore.model.storepath import StorePath
-from ccstore.store import manifest
+from ccstore.store import manifest, optimising
 from ccstore.store.audit import audit_index, audit_records
 from ccstore.store.damage import Damage
 from ccstore.store.differences import differences
@@ -41,13 +41,22 @@ def verify(store: Store, full: bool = False, sink: Sink = ignore) -> list[Damage
             hurt.append(header)
         sink(Progressed(TARGET, number, len(headers), "objects"))
     for header in sorted(hurt, key=headers.index):
-        found = list(check_object(store, header, full))
+        found = _second_look(store, header, full)
         # a collection may have deleted it meanwhile
         if found and store.database.object(header.info.path) is not None:
             damage += found
     damage += audit_records(store)
     sink(Finished(TARGET, "verify", time.monotonic() - begun))
     return damage
+
+
+def _second_look(store: Store, header: Header, full: bool) -> list[Damage]:
+    """What is wrong with an object while nobody replaces its files by links, which the first look may have met."""
+    if not store.writable:
+        return list(check_object(store, header, full))
+    optimising.settle(store.layout, store.gc_lock)
+    with store.gc_lock.shared():
+        return list(check_object(store, header, full))
 
 
 def check_object(store: Store, header: Header, full: bool) -> Iterator[Damage]:

@@ -20,6 +20,7 @@ run     `ccstore run` of a guest that powers off at once; the same QEMU command 
 push    `ccstore cache push` of the kernel tree and of the kernel into a folder; `nix copy --to file://`
 pull    `ccstore cache pull` of both into an empty store; `nix copy --from file://`
 verify  `ccstore verify` and `verify --full` of two kernel trees; `nix-store --verify --check-contents`
+disk    what ten patch sets of one kernel take on the disk; one tree
 gc      `ccstore gc` of 10,000 dead objects; `nix-store --gc`
 """
 
@@ -40,7 +41,7 @@ from pathlib import Path
 from ccstore.build.workspace import Workspace
 from ccstore.guest.boot import BootImage
 from ccstore.model.graph import Build
-from tests.benchmark import agent, bst, caches, edits, formats, patched, report, run, safety, schedule
+from tests.benchmark import agent, bst, caches, edits, formats, patched, report, room, run, safety, schedule
 from tests.benchmark.measure import Command, compare
 from tests.boots import MACHINES, boot
 from tests.conftest import REPOSITORY, clone_store, write
@@ -65,6 +66,7 @@ def main() -> None:
         "push": lambda folder: sharing("push", folder),
         "pull": lambda folder: sharing("pull", folder),
         "verify": verifications,
+        "disk": room_on_disk,
         "gc": collections,
     }
     parser = argparse.ArgumentParser(
@@ -346,6 +348,10 @@ def verifications(folder: Path) -> None:
 
 def collections(folder: Path) -> None:
     print(safety.gc_row(folder, _nix(folder), _from_wheel(folder)))
+
+
+def room_on_disk(folder: Path) -> None:
+    print(room.row(folder / "project", _path("kernel.tree"), clone_store(_store(), folder / "store")))
 
 
 def _without(store: Path, *targets: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import sqlite3
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ccstore.store.files import remove
 from tests.cli.conftest import Project, assert_whole, built, code, edit
 from tests.conftest import Shell, TinyProject, write
 
@@ -54,7 +56,7 @@ def test_collected_inputs_are_not_missed(realised: TinyProject) -> None:
     shell = realised.shell
     report = json.loads(shell.run("gc", "--no-keep-inputs", "--json").stdout)
     counts = {"freedBytes", "kept", "realisations", "logs", "rubbish", "docker"}
-    assert set(report) == counts | {"deleted", "waitedFor"}
+    assert set(report) == counts | {"deleted", "waitedFor", "shared"}
     assert report["kept"] == 2
     assert report["freedBytes"] > 0
     assert object_names(shell) == {"kernel", "toolchain"}
@@ -255,3 +257,39 @@ def test_outside_a_project_the_store_still_repairs_itself(realised: TinyProject,
     assert "no project here could make anything again" in left.stderr
     shell.run("verify", "--repair")
     assert_whole(shell)
+
+
+def test_patch_sets_of_one_kernel_share_what_they_leave_alone(realised: TinyProject) -> None:
+    """Also where each was made by itself, as a store that was copied has them."""
+    shell, header = realised.shell, "include/tiny/kernel.h"
+    tree = shell.path("kernel.tree")
+    old = (tree / header).read_text().splitlines(keepends=True)
+    targets = ["kernel.tree"]
+    for number in range(10):
+        diff = difflib.unified_diff(old, [f"/* {number} */\n", *old], f"a/{header}", f"b/{header}")
+        write(realised.root / f"set-{number}/0001-header.patch", "".join(diff))
+        recipe = f"kind: kernel\nextends: kernel\npatches: ../set-{number}\n"
+        write(realised.root / f"recipes/set-{number}.yml", recipe)
+        targets.append(f"set-{number}.patched")
+    shell.run("realize", *targets)
+    trees = [shell.path(target) for target in targets]
+    files = {path.relative_to(tree) for path in tree.rglob("*") if path.is_file() and path.stat().st_size}
+    unchanged = files - {Path(header)}
+    assert _inodes(trees, unchanged) == len(unchanged)
+    assert _inodes(trees, {Path(header)}) == 11
+    for number, each in enumerate(trees[1:]):
+        copy = realised.root / f"copy-{number}"
+        subprocess.run(["cp", "-r", "--preserve=mode,timestamps", each, copy], check=True)
+        remove(each)
+        copy.rename(each)
+    assert _inodes(trees, unchanged) == 11 * len(unchanged)
+    planned = json.loads(shell.run("gc", "--optimise", "--dry-run", "--json").stdout)["shared"]
+    done = shell.run("gc", "--optimise")
+    assert planned["files"] == 10 * len(unchanged)
+    assert f"{planned['files']} files shared, " in done.stderr
+    assert _inodes(trees, unchanged) == len(unchanged)
+    assert_whole(shell)
+
+
+def _inodes(trees: list[Path], names: set[Path]) -> int:
+    return len({(tree / name).stat().st_ino for tree in trees for name in names})

@@ -22,6 +22,7 @@ from ccstore.codec.keyfile import write_pair
 from ccstore.codec.signing import SecretKey
 from ccstore.events import ignore
 from ccstore.ports import Fault, no_fault
+from ccstore.store import gc
 from ccstore.store.damage import Damage
 from ccstore.store.files import remove
 from ccstore.store.layout import Layout
@@ -58,6 +59,11 @@ def collect(tiny: Tiny, fault: Fault) -> None:
     tiny.collect(fault)
 
 
+def optimise(tiny: Tiny, fault: Fault) -> None:
+    with Store.open(tiny.store) as store:
+        gc.collect(store, gc.GcOptions(optimise=True), fault=fault)
+
+
 def mend(tiny: Tiny, fault: Fault) -> None:
     with Workspace.open(tiny.root, tiny.store) as work:
         repair(work, verify(work.store, full=True), full=True, sink=ignore, fault=fault)
@@ -88,6 +94,15 @@ def dead(tiny: Tiny) -> None:
     (layout.objects / ".tmp-dead-1").mkdir()
     (layout.objects / ".trash-1/sub").mkdir(parents=True)
     (layout.realisations / ".new-1").write_text("half")
+
+
+def parted(tiny: Tiny) -> None:
+    """No two objects share a file, as in a store that was copied somewhere."""
+    tiny.realize()
+    copy = tiny.with_store_of_its_own(tiny.store.with_name(f"{tiny.store.name}-copy"))
+    subprocess.run(["cp", "-r", "--preserve=mode,timestamps", tiny.store, copy.store], check=True)
+    remove(tiny.store)
+    copy.store.rename(tiny.store)
 
 
 def hurt(tiny: Tiny) -> None:
@@ -157,6 +172,7 @@ CASES = {
     "realize in a new store": Case(nothing, realize, ("realize", *TARGETS)),
     "realize of another version": Case(older, realize, ("realize", *TARGETS)),
     "gc": Case(dead, collect, ("gc",)),
+    "gc --optimise": Case(parted, optimise, ("gc", "--optimise")),
     "verify --repair": Case(hurt, mend, ("verify", "--full", "--repair")),
     "cache push": Case(
         made,
