@@ -91,14 +91,14 @@ def sync_file_system(folder: Path) -> None:
         os.close(descriptor)
 
 
-def remove(path: Path) -> int:
+def remove(path: Path | str) -> int:
     """Removes a file or a tree, read-only folders too, and returns the bytes that this gave back to the disk.
 
     What is not there any more is fine: two collections may delete the same. Follows no links. A build may have
     nested folders deeper than a path may be long: such a one is moved to the top first.
     """
     try:
-        status = path.lstat()
+        status = os.lstat(path)
     except FileNotFoundError:
         return 0
     if not stat.S_ISDIR(status.st_mode):
@@ -138,11 +138,12 @@ def _moved_up(folder: bytes, tree: bytes) -> bytes:
 
 
 def _unlink(path: bytes, status: os.stat_result | None = None) -> int:
-    with contextlib.suppress(FileNotFoundError):
+    try:
         status = status or os.lstat(path)
         os.unlink(path)  # noqa: PTH108
-        return status.st_blocks * BLOCK if status.st_nlink == 1 else 0
-    return 0
+    except FileNotFoundError:
+        return 0
+    return status.st_blocks * BLOCK if status.st_nlink == 1 else 0
 
 
 def copy(source: Path, target: Path) -> None:

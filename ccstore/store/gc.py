@@ -43,6 +43,7 @@ LEFTOVER_AGE = (
     30 * 24 * 3600
 )  # seconds that a failed build's log and folder, or half a download, may still be wanted
 TARGET = "gc"
+Place = Path | str  # of a file: where there are tens of thousands, pathlib takes its time
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class GcReport:
 class _Doomed:
     objects: list[StorePath] = field(default_factory=list)
     facts: set[OutputId] = field(default_factory=set)
-    records: list[Path] = field(default_factory=list)  # manifests, derivations, realisations, lineages
+    records: list[Place] = field(default_factory=list)  # manifests, derivations, realisations, lineages
     rubbish: list[Path] = field(default_factory=list)
     caches: list[Path] = field(default_factory=list)  # of compilers
     warm: list[Path] = field(default_factory=list)  # build folders
@@ -213,11 +214,11 @@ class _Collection:
     def _place(self, header: Header) -> Path:
         return self._layout.object(header.info.path)
 
-    def _dead_records(self, facts: dict[OutputId, Fact], kept: set[str], left: set[str]) -> list[Path]:
+    def _dead_records(self, facts: dict[OutputId, Fact], kept: set[str], left: set[str]) -> list[Place]:
         """Files about what does not stay, and those that a crash kept out of the index."""
         layout = self._layout
         known = {layout.realisation(each) for each in facts}
-        found = [file for file in realisations.record_files(layout) if file not in known]
+        found: list[Place] = [file for file in realisations.record_files(layout) if file not in known]
         found += [
             file
             for file in layout.checks.iterdir()
@@ -225,7 +226,7 @@ class _Collection:
         ]
         found += [file for file in layout.derivations.iterdir() if file.name not in kept]
         manifests = sorted(set(os.listdir(layout.manifests)) - left)
-        found += [layout.manifests / name for name in manifests if not name.startswith(".")]
+        found += [f"{layout.manifests}/{name}" for name in manifests if not name.startswith(".")]
         rooted = {file.relative_to(layout.roots) for file in root_files(layout.roots)}
         lineages = root_files(layout.lineages)
         return found + [file for file in lineages if file.relative_to(layout.lineages) not in rooted]
@@ -272,11 +273,11 @@ class _Collection:
                 found.append(file)
         return found
 
-    def _move_aside(self, doomed: _Doomed) -> list[Path]:
+    def _move_aside(self, doomed: _Doomed) -> list[Place]:
         self._store.database.remove([path.base for path in doomed.objects], doomed.facts)
         self._fault("forget")
         locks.remove_free(file for file in self._layout.locks.iterdir() if file != self._layout.gc_lock)
-        trash = self._rename(doomed.objects) + self._set_aside(doomed)
+        trash: list[Place] = [*self._rename(doomed.objects), *self._set_aside(doomed), *doomed.rubbish]
         # under the lock: later somebody may have written a file of the same name anew. Logs first, or a kill would
         # leave them behind as those of builds that failed
         facts = [
@@ -285,7 +286,7 @@ class _Collection:
         for file in [*doomed.logs, *facts, *doomed.records]:
             files.remove(file)
             self._fault("record")
-        return trash + doomed.rubbish
+        return trash
 
     def _set_aside(self, doomed: _Doomed) -> list[Path]:
         """Gives what builds might use the names of trash; returns those that nobody uses now."""
@@ -299,20 +300,20 @@ class _Collection:
             trash.append(aside)
         return trash
 
-    def _rename(self, dead: list[StorePath]) -> list[Path]:
+    def _rename(self, dead: list[StorePath]) -> list[str]:
         """Gives dead objects the names of trash; returns those that are there."""
         objects, prefix = self._layout.objects, files.unique(TRASH_PREFIX)
         trash = []
         for number, path in enumerate(dead):
-            aside = f"{prefix}-{number}"
+            aside = f"{objects}/{prefix}-{number}"
             # registered, but somebody removed it by hand
             with contextlib.suppress(FileNotFoundError):
-                os.rename(f"{objects}/{path.base}", f"{objects}/{aside}")  # noqa: PTH104
-                trash.append(objects / aside)
+                os.rename(f"{objects}/{path.base}", aside)  # noqa: PTH104
+                trash.append(aside)
             self._fault("move")
         return trash
 
-    def _delete(self, trash: list[Path]) -> int:
+    def _delete(self, trash: list[Place]) -> int:
         freed = 0
         for path in trash:
             try:
