@@ -65,6 +65,14 @@ class Phased:
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """Which `worker` of a cluster has the build of `target`; "" while it waits for one."""
+
+    target: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
 class Foreseen:
     """`remaining` tells at any time how many seconds all of it will still take, and whether nothing is left out."""
 
@@ -88,7 +96,7 @@ class Noted:
     warning: bool = False
 
 
-Event = Started | Progressed | Logged | Finished | Phased | Foreseen | Kept | Noted
+Event = Started | Progressed | Logged | Finished | Phased | Placed | Foreseen | Kept | Noted
 Sink = Callable[[Event], None]
 
 

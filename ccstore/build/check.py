@@ -23,11 +23,12 @@ from ccstore.compare.findings import Circumstances, Difference, Finding
 from ccstore.compare.trees import Side, compare
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink, ignore
+from ccstore.executor.sandbox import Sandbox
 from ccstore.model.graph import Build, Ref
 from ccstore.model.hashes import Sha256
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.realisation import Realisation
-from ccstore.ports import Cancel
+from ccstore.ports import Cancel, Executor
 from ccstore.store.checks import Rebuild
 from ccstore.store.session import Session
 from ccstore.store.store import Store
@@ -44,7 +45,7 @@ class CheckOptions:
     """`left_out` says why a condition is not to be varied, by name (`vary.chosen`).
 
     `recursive`: every step behind a target, too. Of outputs that differ, both are copied to `keep`, and diffoscope
-    reports to `html`.
+    reports to `html`. What builds again is `executor` (None: the sandbox), which for `remote` may be at that URL.
     """
 
     rounds: int = 1
@@ -52,6 +53,8 @@ class CheckOptions:
     recursive: bool = False
     keep: Path | None = None
     html: Path | None = None
+    executor: str | None = None
+    remote: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +165,21 @@ class _Checker:
             inputs[""] = found[step.root]
         return Ready(step, derivation, inputs, {ref.output: found[ref] for ref in outputs})
 
+    def _executor(self) -> Executor | None:
+        """What builds again; None for the sandbox, which can do so under other conditions."""
+        name = self.options.executor
+        if name is None or name == Sandbox.name:
+            return None
+        return self.work.executor(name, self.sink, self.options.remote, fresh=True)
+
     def run(self, steps: list[Ready]) -> list[StepCheck]:
         rounds: list[list[Round]] = [[] for _ in steps]
+        executor = self._executor()
         for number in range(1, self.options.rounds + 1):
             with another_store(self.session, number) as (store, inner):
-                place = Place(self.work, store, inner, self.sink, self.cancel, self.evidence.keep_log)
+                place = Place(
+                    self.work, store, inner, self.sink, self.cancel, self.evidence.keep_log, executor
+                )
                 for ready, done in zip(steps, rounds, strict=True):
                     done.append(self._round(number, ready, place))
                     self._record(done[-1], ready)

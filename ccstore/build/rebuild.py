@@ -17,7 +17,7 @@ from pathlib import Path
 from ccstore.build.elsewhere import Elsewhere
 from ccstore.build.knowledge import Knowledge
 from ccstore.build.resolve import Outputs
-from ccstore.build.runner import Runner
+from ccstore.build.runner import BUILTINS, Runner
 from ccstore.build.vary import Plan
 from ccstore.build.workspace import Workspace
 from ccstore.errors import CcError
@@ -25,7 +25,7 @@ from ccstore.events import Event, Foreseen, Noted, Sink
 from ccstore.model.derivation import Derivation
 from ccstore.model.graph import Build
 from ccstore.model.realisation import Realisation
-from ccstore.ports import Cancel
+from ccstore.ports import BuildRequest, BuildResult, Cancel, Executor
 from ccstore.store.borrow import borrow
 from ccstore.store.session import Session
 from ccstore.store.store import Store
@@ -53,9 +53,24 @@ class Rebuilt:
     seconds: float
 
 
+class Afresh:
+    """Another executor than the sandbox: its surroundings are its own. `seen` is what is known of the last build."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self.name = executor.name
+        self.seen: Mapping[str, str] = {}
+
+    def build(self, request: BuildRequest, log: Callable[[bytes], None], cancel: Cancel) -> BuildResult:
+        result = self._executor.build(request, log, cancel)
+        self.seen = result.seen
+        return result
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where steps are built again. `failed` is told of a build that failed; it says where its log was kept, if so."""
+    """Where steps are built again: by `executor`, None for the sandbox in other surroundings. `failed` is told of a
+    build that failed; it says where its log was kept, if so."""
 
     work: Workspace
     store: Store
@@ -63,6 +78,7 @@ class Place:
     sink: Sink
     cancel: Cancel
     failed: Callable[[Store, Ready], Path | None]
+    executor: Executor | None = None
 
     def rebuild(self, ready: Ready, plan: Plan, label: str, again: Rebuilt | None = None) -> Rebuilt:
         """Builds under the conditions of `plan`; with `again`, what it gave here before is forgotten.
@@ -76,7 +92,12 @@ class Place:
         borrow(self.work.store, self.store, root)
         if last := self.work.store.history.last(ready.step.name):
             self.store.history.record(last)  # so that the progress of this one can be told
-        executor = Elsewhere(plan.conditions, plan.surroundings)
+        executor: Elsewhere | Afresh
+        if self.executor:
+            executor, builtins = Afresh(self.executor), BUILTINS
+        else:
+            executor = Elsewhere(plan.conditions, plan.surroundings)
+            builtins = {"debian-tree": executor.debian_tree}
         runner = Runner(
             store=self.store,
             session=self.session,
@@ -87,14 +108,15 @@ class Place:
             cores=plan.jobs,
             knowledge=Knowledge(self.store, ()),
             damaged={each.object.path for each in again.outputs.values()} if again else set(),
-            builtins={"debian-tree": executor.debian_tree},
+            builtins=builtins,
         )
         began = time.monotonic()
         outputs = self._build(runner, ready, label)
         return Rebuilt(outputs, executor.seen, time.monotonic() - began)
 
     def _build(self, runner: Runner, ready: Ready, label: str) -> Outputs:
-        timeout = ready.step.timeout * SLOWER if ready.step.timeout else None
+        slower = 1 if self.executor else SLOWER
+        timeout = ready.step.timeout * slower if ready.step.timeout else None
         try:
             return runner.build(replace(ready.step, timeout=timeout), ready.derivation, ready.inputs)
         except CcError as error:

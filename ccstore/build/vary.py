@@ -42,6 +42,8 @@ FEW_PROCESSORS = 4  # with fewer than that, one less would make a check much lon
 LEAST_MEMORY = 2 << 30  # bytes that must be free for a build's folder to lie in memory
 MOST_COPIED = 8  # of the free memory one part in so many is for copies of inputs
 STRICT_ONLY = "the sandbox fixes it; --strict varies it"
+SANDBOX_ONLY = "only the sandbox can vary it"
+ANYWHERE = frozenset({"store", "jobs"})
 LEFT_OUT = "it was left out"
 NO_SANDBOX = "ccstore makes this itself, without a sandbox"
 
@@ -115,13 +117,18 @@ class Variation:
 
 
 def chosen(
-    strict: bool, only: frozenset[str] = frozenset(), without: frozenset[str] = frozenset()
+    strict: bool,
+    only: frozenset[str] = frozenset(),
+    without: frozenset[str] = frozenset(),
+    *,
+    in_sandbox: bool = True,
 ) -> dict[str, str]:
-    """Why each condition that a user does not want varied is not, by name."""
+    """Why each condition that a user does not want varied is not, by name; of another executor few can be."""
+    elsewhere = {} if in_sandbox else dict.fromkeys(set(NAMES) - ANYWHERE, SANDBOX_ONLY)
     if only:
-        return dict.fromkeys(set(NAMES) - only, LEFT_OUT)
+        return dict.fromkeys(set(NAMES) - only, LEFT_OUT) | elsewhere
     inside = {} if strict else dict.fromkeys(INSIDE, STRICT_ONLY)
-    return inside | dict.fromkeys(without, LEFT_OUT)
+    return inside | dict.fromkeys(without, LEFT_OUT) | elsewhere
 
 
 def plan_round(number: int, left_out: Mapping[str, str], host: Host, words: Mapping[str, str]) -> Plan:

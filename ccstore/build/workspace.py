@@ -58,6 +58,8 @@ from ccstore.recipe.project import (
 from ccstore.store.failures import explained
 from ccstore.store.store import Store
 
+REMOTE_JOBS = 16  # builds at once on a cluster, which has its own queue
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -205,9 +207,11 @@ class Workspace:
         return estimate(planned, self.graph, self._limits(options))
 
     def _limits(self, options: Options) -> Limits:
-        jobs = options.jobs or self.project.config.jobs or self.user.jobs or 2
+        executor = self.executor_name(options.executor)
+        usual = REMOTE_JOBS if executor == RemoteExecutor.name else 2
+        jobs = options.jobs or self.project.config.jobs or self.user.jobs or usual
         cores = self.cores(options)
-        if self.executor_name(options.executor) == Sandbox.name:
+        if executor == Sandbox.name:
             jobs = min(jobs, cores)  # each of them holds one of its tokens
         return Limits(jobs, DOWNLOADS, cores)
 
@@ -353,13 +357,22 @@ class Workspace:
         found = self.service or Remote("")
         return replace(found, url=url) if url else found
 
-    def executor(self, name: str | None = None, sink: Sink = ignore, remote: str | None = None) -> Executor:
-        """What runs builds: as `name` says, else as configured, else the sandbox; `remote` is a service's URL."""
+    def executor(
+        self,
+        name: str | None = None,
+        sink: Sink = ignore,
+        remote: str | None = None,
+        fresh: bool = False,
+    ) -> Executor:
+        """What runs builds: as `name` says, else as configured, else the sandbox; `remote` is a service's URL.
+
+        With `fresh` it gives no result of an earlier build.
+        """
         wanted = self.executor_name(name)
         if wanted == "docker":
             return Docker(self.store.layout.docker, os.environ, sink)
         if wanted == "remote":
-            return RemoteExecutor(self.remote(remote))
+            return RemoteExecutor(self.remote(remote), fresh, sink)
         return Sandbox()
 
     def executor_name(self, name: str | None = None) -> str:

@@ -8,7 +8,15 @@ import click
 
 from ccstore.build.vary import INSIDE, LABELS, NAMES, OUTSIDE, chosen
 from ccstore.cli.console import progress
-from ccstore.cli.context import json_option, open_workspace, print_json, store_option, targets_argument
+from ccstore.cli.context import (
+    executor_option,
+    json_option,
+    open_workspace,
+    print_json,
+    remote_option,
+    store_option,
+    targets_argument,
+)
 from ccstore.errors import CcError
 from ccstore.ports import Cancel
 
@@ -69,6 +77,8 @@ Conditions inside, with --strict: {_described(INSIDE)}."""
 @click.option(
     "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the result as JUnit's XML, too."
 )
+@executor_option("What builds again (default: the sandbox, which alone can vary more than jobs and store).")
+@remote_option
 @click.option("--verbose", "-v", is_flag=True, help="Print the builds' output as it comes.")
 @json_option
 @store_option
@@ -82,6 +92,8 @@ def command(
     keep: Path | None,
     html: Path | None,
     junit: Path | None,
+    executor: str | None,
+    remote: str | None,
     verbose: bool,
     as_json: bool,
     store: str | None,
@@ -96,6 +108,7 @@ def command(
     ccstore check --strict --rounds 2 kernel
     ccstore check --recursive clear-containers --junit report.xml
     ccstore check --vary umask,order kernel      is it one of these?
+    ccstore check --executor remote kernel       does a cluster give the same bytes?
     """
     from ccstore.build.check import CheckOptions, check
     from ccstore.cli import check_report
@@ -104,10 +117,14 @@ def command(
         raise click.UsageError("give --vary or --without, not both")
     options = CheckOptions(
         rounds=rounds,
-        left_out=chosen(strict, vary or frozenset(), without or frozenset()),
+        left_out=chosen(
+            strict, vary or frozenset(), without or frozenset(), in_sandbox=executor in (None, "sandbox")
+        ),
         recursive=recursive,
         keep=keep,
         html=html,
+        executor=executor,
+        remote=remote,
     )
     with open_workspace(store) as work:
         with progress(verbose=verbose) as sink:

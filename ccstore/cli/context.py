@@ -20,12 +20,20 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 targets_argument = click.argument("targets", metavar="TARGET…", nargs=-1, required=True)
 target_argument = click.argument("target", metavar="TARGET")
+remote_option = click.option(
+    "--remote", metavar="URL", help="The service that --executor remote builds on (default: as configured)."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 store_option = click.option(
     "--store",
     metavar="DIR",
     help="The store to use (default: CCSTORE_STORE, the project's store/, the user's).",
 )
+
+
+def executor_option(help_text: str) -> Callable[[Verb], Verb]:
+    """The option that says where builds run."""
+    return click.option("--executor", type=click.Choice(["sandbox", "docker", "remote"]), help=help_text)
 
 
 def open_workspace(store: str | None) -> Workspace:

@@ -17,7 +17,7 @@ from rich.text import Text
 from ccstore.cli.context import duration
 from ccstore.cli.running import DONE, Running, note, outcome
 from ccstore.cli.terminal import shown
-from ccstore.events import Event, Finished, Foreseen, Logged, Noted, Progressed, Sink, Started
+from ccstore.events import Event, Finished, Foreseen, Logged, Noted, Placed, Progressed, Sink, Started
 
 _SHOWN = 8  # pieces of work; more are counted
 _QUIET_UNDER = 1.0  # seconds: a quicker fetch or copy leaves no line behind
@@ -48,14 +48,9 @@ class _View:
         """Notes the event; the result stays on the screen above the view."""
         if isinstance(event, Started):
             self._running[event.target] = Running(event.target, event.work, time.monotonic(), event.expected)
-        elif isinstance(event, Progressed):
-            running = self._running.get(event.target)
-            if running:
-                running.done, running.total, running.unit = event.done, event.total, event.unit
-        elif isinstance(event, Logged):
-            running = self._running.get(event.target)
-            if running:
-                running.line = shown(event.line).expandtabs()
+        elif isinstance(event, Progressed | Logged | Placed):
+            if running := self._running.get(event.target):
+                _update(running, event)
         elif isinstance(event, Finished):
             self._running.pop(event.target, None)
             return _finished(event)
@@ -73,7 +68,7 @@ class _View:
         for each in running[:_SHOWN]:
             table.add_row(
                 Text(each.target, style="bold"),
-                Text(each.work, style="dim"),
+                Text(f"{each.work} {each.place}".rstrip(), style="dim"),
                 _bar(each, now),
                 Text(each.amount(now), style="cyan"),
                 Text(duration(now - each.since) + _remaining(each, now), style="dim"),
@@ -89,6 +84,15 @@ class _View:
         if self._foreseen and (words := _foreseen(self._foreseen)):
             lines.append(Text(words, style="dim"))
         return Group(*lines)
+
+
+def _update(running: Running, event: Progressed | Logged | Placed) -> None:
+    if isinstance(event, Progressed):
+        running.done, running.total, running.unit = event.done, event.total, event.unit
+    elif isinstance(event, Placed):
+        running.place = f"on {shown(event.worker)}" if event.worker else "waits for a worker"
+    else:
+        running.line = shown(event.line).expandtabs()
 
 
 def _bar(running: Running, now: float) -> RenderableType:

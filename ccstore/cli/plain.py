@@ -9,7 +9,7 @@ import time
 from ccstore.cli.context import duration
 from ccstore.cli.running import Running, note, outcome
 from ccstore.cli.terminal import shown
-from ccstore.events import Event, Finished, Logged, Noted, Progressed, Started
+from ccstore.events import Event, Finished, Logged, Noted, Placed, Progressed, Started
 
 INTERVAL = 10.0  # seconds between two lines about the same work in a pipe
 
@@ -38,6 +38,8 @@ class PlainLines:
             self._progress(event, now)
         elif isinstance(event, Logged) and self._verbose:
             _print(f"{event.target}> {event.line}")
+        elif isinstance(event, Placed) and event.worker:
+            _print(f"{event.target}: runs on {event.worker}")
         elif isinstance(event, Finished):
             self._running.pop(event.target, None)
             _print(f"{event.target}: {outcome(event)} after {duration(event.seconds)}")

@@ -9,7 +9,15 @@ import click
 
 from ccstore.build.workspace import Options, Workspace
 from ccstore.cli.console import is_live, progress
-from ccstore.cli.context import json_option, open_workspace, print_json, store_option, targets_argument
+from ccstore.cli.context import (
+    executor_option,
+    json_option,
+    open_workspace,
+    print_json,
+    remote_option,
+    store_option,
+    targets_argument,
+)
 from ccstore.cli.plan import print_plan
 from ccstore.cli.shell import shell_after
 from ccstore.events import all_of
@@ -21,7 +29,9 @@ from ccstore.ports import Cancel
 @click.command("realize")
 @targets_argument
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", help="Builds at once (default: 2).")
+@click.option(
+    "--jobs", "-j", type=click.IntRange(1), metavar="N", help="Builds at once (default: 2, on a cluster 16)."
+)
 @click.option(
     "--cores",
     type=click.IntRange(1),
@@ -40,8 +50,8 @@ from ccstore.ports import Cancel
 )
 @click.option("--incremental", is_flag=True, help="Go on in the folder that the last build of a kernel left.")
 @click.option("--pure", is_flag=True, help="Make again what was made with either.")
-@click.option("--executor", type=click.Choice(["sandbox", "docker", "remote"]), help="Where builds run.")
-@click.option("--remote", metavar="URL", help="The service that --executor remote builds on.")
+@executor_option("Where builds run.")
+@remote_option
 @click.option("--verbose", "-v", is_flag=True, help="Print the builds' output as it comes.")
 @click.option(
     "--trace",

@@ -32,6 +32,7 @@ class Running:
     total: int | None = None
     unit: str = ""
     line: str = ""
+    place: str = ""
     told: float = 0.0
 
     def fraction(self, now: float) -> float | None:

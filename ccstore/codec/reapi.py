@@ -47,6 +47,7 @@ _MESSAGES = {
         "OutputFile": "1 path string, 2 digest Digest, 4 is_executable bool, 5 contents bytes",
         "OutputDirectory": "1 path string, 3 tree_digest Digest",
         "OutputSymlink": "1 path string, 2 target string",
+        "ExecutedActionMetadata": "1 worker string",
         "ActionResult": "2 output_files *OutputFile, 3 output_directories *OutputDirectory, 4 exit_code int32, "
         "5 stdout_raw bytes, 6 stdout_digest Digest, 7 stderr_raw bytes, 8 stderr_digest Digest, "
         "10 output_file_symlinks *OutputSymlink, 11 output_directory_symlinks *OutputSymlink, "
@@ -57,7 +58,7 @@ _MESSAGES = {
         "ExecuteResponse": "1 result ActionResult, 2 cached_result bool, 3 status google.rpc.Status, "
         "5 message string",
         "ExecuteOperationMetadata": "1 stage int32, 2 action_digest Digest, 3 stdout_stream_name string, "
-        "4 stderr_stream_name string",
+        "4 stderr_stream_name string, 5 partial_execution_metadata ExecutedActionMetadata",
         "WaitExecutionRequest": "1 name string",
         "FindMissingBlobsRequest": "1 instance_name string, 2 blob_digests *Digest",
         "FindMissingBlobsResponse": "2 missing_blob_digests *Digest",

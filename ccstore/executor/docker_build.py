@@ -183,6 +183,7 @@ class Build:
             report=report,
             overlays={output: request.staging / output for output in request.overlays},
             command=docker_again.command(request, image, self._memory),
+            seen={"jobs": str(request.cores)},
         )
 
     def _explain(self, container: str, status: int, said: bytes) -> None:

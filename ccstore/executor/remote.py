@@ -22,6 +22,7 @@ from ccstore.codec.recas import Digest, LostError, Storage
 from ccstore.codec.rechannel import Remote
 from ccstore.codec.reclient import ATTEMPTS, Client, passes
 from ccstore.errors import CcError
+from ccstore.events import Placed, Sink, ignore
 from ccstore.executor import launch, layout
 from ccstore.executor.outputs import Output
 from ccstore.executor.remote_tree import Blobs, input_root
@@ -32,6 +33,7 @@ Log = Callable[[bytes], None]
 PLATFORM = {"ISA": "x86-64", "OSFamily": "linux", "unixGID": "1000", "unixUID": "1000"}
 _NAMED = 5.0  # seconds that a service may take to say what an operation is called
 _OK, _DEADLINE, _PRECONDITION = 0, 4, 9  # of google.rpc.Status
+_QUEUED, _EXECUTING = 2, 3  # of ExecutionStage
 _AGAIN = (8, 10, 13, 14)  # the service, or a worker, went away
 
 
@@ -42,15 +44,17 @@ class CancelledError(Exception):
 class RemoteExecutor:
     """Executor `remote`. Thread-safe; a build holds the thread that called it.
 
-    With `fresh` no result of an earlier run is taken, nor kept. Raises `unreachable`, `auth-needed`, `remote-failed`,
-    `remote-unfit`, and `hash-mismatch` for a service that returns something else than it promised.
+    With `fresh` no result of an earlier run is taken, nor kept. `sink` hears where a build is. Raises `unreachable`,
+    `auth-needed`, `remote-failed`, `remote-unfit`, and `hash-mismatch` for a service that returns something else than
+    it promised.
     """
 
     name = "remote"
 
-    def __init__(self, remote: Remote, fresh: bool = False) -> None:
+    def __init__(self, remote: Remote, fresh: bool = False, sink: Sink = ignore) -> None:
         self._remote = remote
         self._fresh = fresh
+        self._sink = sink
 
     def build(self, request: BuildRequest, log: Log, cancel: Cancel) -> BuildResult:
         layout.check(request)
@@ -60,7 +64,7 @@ class RemoteExecutor:
         result = BuildResult("cancelled", 128 + signal.SIGTERM, 0.0)
         try:
             with Client(self._remote) as client:
-                result = _Action(client, request, log, cancel, self._fresh).run(command)
+                result = _Action(client, request, log, cancel, self._fresh, self._sink).run(command)
         except CancelledError:
             pass
         finally:
@@ -72,13 +76,17 @@ class RemoteExecutor:
 
 
 class _Action:
-    def __init__(self, client: Client, request: BuildRequest, log: Log, cancel: Cancel, fresh: bool) -> None:
+    def __init__(
+        self, client: Client, request: BuildRequest, log: Log, cancel: Cancel, fresh: bool, sink: Sink
+    ) -> None:
         self._client = client
         self._request = request
         self._log = log
         self._cancel = cancel
         self._fresh = fresh
         self._skip_lookup = fresh
+        self._sink = sink
+        self._place: str | None = None
 
     def run(self, command: list[str]) -> BuildResult:
         self._check()
@@ -174,6 +182,7 @@ class _Action:
             for each in stream:
                 operation = each.name or operation
                 named.set()
+                self._placed(each)
                 if each.done:
                     return operation, self._response(each), None
         except grpc.RpcError as error:
@@ -184,6 +193,16 @@ class _Action:
         finally:
             forget()
         return operation, None, None
+
+    def _placed(self, operation: Any) -> None:
+        """Tells where the build is when that has changed."""
+        known = message("ExecuteOperationMetadata")()
+        if not operation.metadata.Unpack(known) or known.stage not in (_QUEUED, _EXECUTING):
+            return
+        worker = known.partial_execution_metadata.worker if known.stage == _EXECUTING else ""
+        if worker != self._place and (worker or known.stage == _QUEUED):
+            self._place = worker
+            self._sink(Placed(self._request.label, worker))
 
     def _response(self, operation: Any) -> Any:
         response = message("ExecuteResponse")()
@@ -232,6 +251,7 @@ class _Action:
             report=report,
             overlays={output: request.staging / output for output in request.overlays},
             command=f"# it ran on {self._client.remote.url}\n",
+            seen={"jobs": str(request.cores)},
         )
 
     def _report(self, storage: Storage, found: Any) -> Mapping[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import closing
@@ -24,6 +25,7 @@ from tests.cli.conftest import (
     wait_until,
 )
 from tests.cluster.casd import casd as casd
+from tests.cluster.grid import Grid
 from tests.cluster.grid import grid as grid
 from tests.conftest import Shell, TinyProject, clone_store, tiny_project
 from tests.images import docker_host as docker_host
@@ -254,3 +256,31 @@ def test_files_of_the_configuration_are_beside_it(small: Project, casd: str) -> 
     small.script("one", "echo 2 >$out")
     found = shell.run("realize", "one", status=None)
     assert code(found.stderr) == "config-invalid"
+
+
+def test_a_check_builds_again_where_it_is_told_to(small: Project, elsewhere: Elsewhere) -> None:
+    """And takes nothing that the service remembers."""
+    small.script("steady", "echo always the same >$out")
+    small.script("odd", "cat /proc/sys/kernel/random/uuid >$out")
+    shell = configured(small.shell, elsewhere)
+    shell.run("realize", "steady", "odd")
+    said = shell.run("check", "steady", "--executor", elsewhere.executor, "--json").stdout
+    [here] = json.loads(said)[0]["rounds"]
+    assert {each["name"] for each in here["varied"]} == {"store", "jobs"}
+    reasons = {each["name"]: each["why"] for each in here["notVaried"]}
+    assert reasons["umask"] == "only the sandbox can vary it"
+    different = shell.run("check", "odd", "--executor", elsewhere.executor, status=4)
+    assert code(different.stderr) == "not-reproducible"
+    assert leftovers(shell.store) == []
+
+
+def test_many_builds_are_spread_over_the_workers(small: Project, grid: Grid) -> None:
+    names = [f"one-{number}" for number in range(6)]
+    for name in names:
+        small.script(name, f"sleep 2; echo {name} {small.root} >$out")
+    shell = configured(small.shell, Elsewhere("remote", configuration=f"remote: {{url: {grid.url}}}\n"))
+    done = shell.run("realize", *names)
+    assert len(done.stdout.splitlines()) == len(names)
+    placed = dict(re.findall(r"^(\S+): runs on (\S+)$", done.stderr, re.MULTILINE))
+    assert set(placed) == set(names)
+    assert set(placed.values()) == {"worker-1", "worker-2"}
