@@ -22,6 +22,7 @@ pull    `ccstore cache pull` of both into an empty store; `nix copy --from file:
 verify  `ccstore verify` and `verify --full` of two kernel trees; `nix-store --verify --check-contents`
 disk    what ten patch sets of one kernel take on the disk; one tree
 gc      `ccstore gc` of 10,000 dead objects; `nix-store --gc`
+fanout  100 configurations of the tiny kernel on a cluster of 1, 2 and 4 workers (no rival; needs PostgreSQL)
 """
 
 from __future__ import annotations
@@ -41,7 +42,20 @@ from pathlib import Path
 from ccstore.build.workspace import Workspace
 from ccstore.guest.boot import BootImage
 from ccstore.model.graph import Build
-from tests.benchmark import agent, bst, caches, edits, formats, patched, report, room, run, safety, schedule
+from tests.benchmark import (
+    agent,
+    bst,
+    caches,
+    edits,
+    fanout,
+    formats,
+    patched,
+    report,
+    room,
+    run,
+    safety,
+    schedule,
+)
 from tests.benchmark.measure import Command, compare
 from tests.boots import MACHINES, boot
 from tests.conftest import REPOSITORY, clone_store, write
@@ -68,6 +82,7 @@ def main() -> None:
         "verify": verifications,
         "disk": room_on_disk,
         "gc": collections,
+        "fanout": lambda folder: print(*fanout.rows(folder, _store()), sep="\n"),
     }
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
