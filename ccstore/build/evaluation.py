@@ -25,8 +25,6 @@ import os
 import stat
 import time
 from binascii import crc32
-from collections.abc import Sequence
-from typing import NamedTuple
 
 from ccstore.recipe.userfile import user_file
 
@@ -38,14 +36,17 @@ KERNEL_TICK = 20_000_000  # nanoseconds; Linux stamps files with the time of its
 COARSEST_TICK = 2_000_000_000  # nanoseconds; FAT counts in two seconds, NFS and ext3 in one
 
 
-class Known(NamedTuple):
+class Known:
     """An answer: the object's base name, the root that keeps it, the step that gives it; the caches that are
     configured (`ccstore.build.caches.remembered` reads them)."""
 
-    base: str
-    root: str
-    step: str
-    caches: str
+    __slots__ = ("base", "caches", "root", "step")
+
+    def __init__(self, base: str, root: str, step: str, caches: str) -> None:
+        self.base = base
+        self.root = root
+        self.step = step
+        self.caches = caches
 
 
 def cache_path(store: str, project: str, target: str) -> str:
@@ -119,7 +120,7 @@ def record(
     answer: Known,
     began: int,
     read: list[str],
-    absent: Sequence[str] = (),
+    absent: list[str],
 ) -> None:
     """Writes down what `target` gave, unless a file of `read` changed since `began` or one of `absent` is there now.
 
@@ -130,7 +131,14 @@ def record(
         return
     if any("\n" in path or os.path.lexists(path) for path in absent):
         return
-    lines = [_head(newest, count), project, _person(), " ".join(answer[:3]), answer.caches, str(began)]
+    lines = [
+        _head(newest, count),
+        project,
+        _person(),
+        f"{answer.base} {answer.root} {answer.step}",
+        answer.caches,
+        str(began),
+    ]
     lines += [f"- 0 0 0 0 - {path}" for path in absent]
     for path in read:
         now = os.lstat(path)

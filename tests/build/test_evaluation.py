@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,6 @@ from ccstore.build.evaluation import Known
 from tests.conftest import write
 
 BASE = "0" * 32 + "-kernel"
-ANSWER = Known(BASE, "p/kernel", "kernel", "[]")
 
 
 @dataclass
@@ -31,7 +32,13 @@ class Case:
     def record(self, began: int) -> None:
         read = [str(self.fragment), str(self.fragment.parent)]
         evaluation.record(
-            str(self.store), str(self.project), "kernel", ANSWER, began, read, [str(self.project / "later")]
+            str(self.store),
+            str(self.project),
+            "kernel",
+            Known(BASE, "p/kernel", "kernel", "[]"),
+            began,
+            read,
+            [str(self.project / "later")],
         )
 
 
@@ -64,7 +71,9 @@ def _fold(path: Path) -> None:
 
 def test_it_answers_while_nothing_changes(case: Case) -> None:
     assert case.lookup() == BASE
-    assert evaluation.known(str(case.store), str(case.project), "kernel") == ANSWER
+    known = evaluation.known(str(case.store), str(case.project), "kernel")
+    assert known
+    assert (known.base, known.root, known.step, known.caches) == (BASE, "p/kernel", "kernel", "[]")
     assert case.lookup("other") is None
     assert evaluation.lookup(str(case.store), "/elsewhere", "kernel") is None
 
@@ -128,3 +137,16 @@ def test_nothing_is_recorded_when_ccstore_itself_changed_meanwhile(case: Case) -
     cache.unlink()
     case.record(evaluation.own_files()[0])
     assert not cache.exists()
+
+
+def test_an_answer_loads_nothing_slow() -> None:
+    """typing alone would cost a command that has nothing to do a tenth of its time."""
+    load = "import sys, ccstore.cli.main; from ccstore.build import evaluation, locate; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {sys.path}; {load}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert "ccstore.build.evaluation" in loaded
+    assert {"typing", "re", "dataclasses", "pathlib", "json", "sqlite3", "click"} & set(loaded) == set()
