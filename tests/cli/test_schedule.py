@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import tarfile
 
 from tests.cli.conftest import Project, built
 from tests.conftest import TinyProject, write
+from tests.fetch.server import Answer, Server
 
 CORES, FILES = 3, 9
 COMPILER = """#!/bin/sh
@@ -99,3 +101,23 @@ def test_the_longest_way_to_the_end_goes_first(small: Project) -> None:
     found = small.shell.run("realize", "end", "--jobs", "1")
     assert built(found.stderr)[:2] == ["begin", "long"]
     assert sorted(built(found.stderr)[2:5]) == ["quick-a", "quick-b", "quick-c"]
+
+
+def test_downloads_go_on_beside_builds(small: Project) -> None:
+    content = b"x" * 1000
+    digest = hashlib.sha256(content).hexdigest()
+    with Server(content, (Answer(hang_after=500), Answer())) as server:
+        small.recipe(
+            "file",
+            f"kind: url\nurl: [{server.url}, {server.url}-again]\nsha256: {digest}\nstall-timeout: 1s\n",
+        )
+        small.script("slow", "sleep 2", "touch $out")
+        small.script("end", "touch $out", inputs="{file: file, slow: slow}")
+        trace = small.root / "trace.json"
+        small.shell.run("realize", "end", "--jobs", "1", "--cores", "1", "--trace", str(trace))
+    slices = [each for each in json.loads(trace.read_text())["traceEvents"] if each["ph"] == "X"]
+    [(begin, length)] = [(each["ts"], each["dur"]) for each in slices if each["name"] == "file"]
+    [built] = [each for each in slices if each["name"] == "slow"]
+    assert length > 1e6
+    assert begin < built["ts"] + built["dur"]
+    assert built["ts"] < begin + length
