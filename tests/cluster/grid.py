@@ -171,20 +171,49 @@ def running(folder: Path, workers: int, port: int = 0, lock: Path | None = None)
         grid.stop()
 
 
+@dataclass
+class _Shared:
+    """The one cluster of a test run, though several modules have the fixture; `users` are those that need it."""
+
+    stack: ExitStack = field(default_factory=ExitStack)
+    users: int = 0
+    grid: Grid | None = None
+    problem: str = ""
+
+    def begin(self) -> Grid | None:
+        self.users += 1
+        if self.grid is None and not self.problem:
+            kept = os.environ.get("CCSTORE_TEST_CLUSTER")
+            folder = Path(kept or self.stack.enter_context(tempfile.TemporaryDirectory(prefix="grid-")))
+            folder.chmod(0o755)  # PostgreSQL may be another user
+            if not kept:
+                self.stack.callback(_open_up, folder)
+            try:
+                self.grid = self.stack.enter_context(running(folder, 2))
+            except UnavailableError as error:
+                self.problem = str(error)
+        return self.grid
+
+    def end(self) -> None:
+        self.users -= 1
+        if not self.users:
+            self.grid = None
+            self.stack.close()
+
+
+_shared = _Shared()
+
+
 @pytest.fixture(scope="session")
 def grid() -> Iterator[Grid]:
     """A cluster with two workers; CCSTORE_TEST_CLUSTER names the folder of one that was made before."""
-    with ExitStack() as stack:
-        kept = os.environ.get("CCSTORE_TEST_CLUSTER")
-        folder = Path(kept or stack.enter_context(tempfile.TemporaryDirectory(prefix="grid-")))
-        folder.chmod(0o755)  # PostgreSQL may be another user
-        try:
-            made = stack.enter_context(running(folder, 2))
-        except UnavailableError as error:
-            pytest.skip(f"there is no cluster: {error}")
-        if not kept:
-            stack.callback(_open_up, folder)
-        yield made
+    try:
+        found = _shared.begin()
+        if found is None:
+            pytest.skip(f"there is no cluster: {_shared.problem}")
+        yield found
+    finally:
+        _shared.end()
 
 
 def _open_up(folder: Path) -> None:
