@@ -152,7 +152,7 @@ def main() -> None:
         value = _work(task)
     except CcError as error:
         value = {"error": _error(error)}
-    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as results, suppress(BrokenPipeError):
+    with suppress(BrokenPipeError), os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as results:
         results.write(json.dumps(value))
 
 
