@@ -81,6 +81,15 @@ install_dev() {
 	(cd /in/tree && list_tree) | tar -C /in/tree -c --null -T - | tar -C "$dev/build" -x
 	list_built | tar -c --null -T - | tar -C "$dev/build" -x
 	chmod -R u+w "$dev/build"
+	strip_programs "$dev/build"
+}
+
+# The debug information of objtool names the folder that it was compiled in, and its build id is a hash of that too.
+strip_programs() {
+	find "$1" -type f -perm -u+x -print0 | while IFS= read -r -d '' each; do
+		test "$(head -c 4 "$each" | od -An -c | tr -d ' ')" != '177ELF' ||
+			strip --remove-section=.note.gnu.build-id "$each"
+	done
 }
 
 list_tree() {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +24,20 @@ class Kernel:
         self._compile = compile
         self._folder = folder
 
-    def build(self, fragment: str, modules: bool = False, localversion: str = "", cores: int = 1) -> Built:
+    def build(
+        self,
+        fragment: str,
+        modules: bool = False,
+        localversion: str = "",
+        cores: int = 1,
+        tree: Path = TINYLINUX,
+    ) -> Built:
         path = self._folder / "fragment"
         path.write_text(fragment)
-        inputs = {"tree": TINYLINUX, "fragment-00-x.config": path}
+        inputs = {"tree": tree, "fragment-00-x.config": path}
         config = self._configure.run(inputs, {"BASE": "allnoconfig", "VERSION": "1.0.0"}).out
         env = {"MODULES": "01"[modules], "LOCALVERSION": localversion}
-        return self._compile.run({"tree": TINYLINUX, "config": config}, env, cores)
+        return self._compile.run({"tree": tree, "config": config}, env, cores)
 
 
 @pytest.fixture
@@ -96,6 +104,26 @@ def test_dev_has_headers_and_no_place_of_the_build(kernel: Kernel) -> None:
     assert [each for each in dev.rglob("*") if each.is_symlink() and each.readlink().is_absolute()] == []
     texts = {str(each): each.read_bytes() for each in dev.rglob("*") if each.is_file()}
     assert [name for name, data in texts.items() if b"/build/o" in data or b"/in/tree" in data] == []
+
+
+OBJTOOL = """
+headers_install: $(objtree)/tools/objtool/objtool
+$(objtree)/tools/objtool/objtool:
+	@mkdir -p $(@D)
+	@cd $(@D) && echo 'int main(void) { return 0; }' >main.c && gcc -g -Wl,--build-id -o $@ main.c
+"""
+
+
+def test_a_program_of_dev_names_no_place_of_the_build(kernel: Kernel, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(TINYLINUX, tree)
+    with (tree / "Makefile").open("a") as makefile:
+        makefile.write(OBJTOOL)
+    program = kernel.build(PLAIN, tree=tree).out.parent / "dev/build/tools/objtool/objtool"
+    data = program.read_bytes()
+    assert data[:4] == b"\x7fELF"
+    assert b"/build/o" not in data
+    assert b".note.gnu.build-id" not in data  # a hash of all, that place included
 
 
 def test_modules_are_installed_stripped_and_without_links(kernel: Kernel) -> None:
