@@ -9,7 +9,7 @@ says that was made with it (purity `assisted`).
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable
 from pathlib import Path
 
 from ccstore.model.storepath import StorePath
@@ -23,6 +23,6 @@ def compile_cache(layout: Layout, toolchain: StorePath) -> Path:
     return folder
 
 
-def dead_compile_caches(layout: Layout, objects: Collection[str]) -> list[Path]:
-    """Folders whose toolchain is not among `objects` (base names) any more."""
-    return [each for each in layout.compile_caches.iterdir() if each.name.rpartition("-")[0] not in objects]
+def dead_compile_caches(layout: Layout, stays: Callable[[str], bool]) -> list[Path]:
+    """Folders whose toolchain, told by its base name, does not stay."""
+    return [each for each in layout.compile_caches.iterdir() if not stays(each.name.rpartition("-")[0])]

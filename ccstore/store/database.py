@@ -1,9 +1,10 @@
 """The index: which objects are registered, which realisation gave which object, from which inputs.
 
-The only module that talks to SQLite. The index can be made again from the store's files (`rebuild.py`), but as
-long as it is there it decides what is registered, so a committed transaction must survive a power cut: journal
-mode TRUNCATE with `synchronous=FULL` (the journal's truncation is synced, which mode DELETE would not do). There
-is no write-ahead log because a store on a read-only medium or a network file system must still open.
+The only module that talks to SQLite, with marks.py, which works out in it what a collection decides on. The index
+can be made again from the store's files (`rebuild.py`), but as long as it is there it decides what is registered, so
+a committed transaction must survive a power cut: journal mode TRUNCATE with `synchronous=FULL` (the journal's
+truncation is synced, which mode DELETE would not do). There is no write-ahead log because a store on a read-only
+medium or a network file system must still open.
 
 One connection serves all threads of a process, one at a time; transactions are short.
 """
@@ -29,6 +30,7 @@ from ccstore.store.manifest import Header
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _BUSY_SECONDS = 60.0
 _AT_ONCE = 500  # values in one query
+_ROWS = 10_000  # fetched at once
 _UNFIT = """SELECT 1 FROM realisations LEFT JOIN objects USING (base)
     WHERE realisations.object IS NOT objects.id LIMIT 1"""
 _HOLDERS = """SELECT key, max(object), min(object) FROM files
@@ -132,6 +134,49 @@ class Database:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """For as long as nobody else changes the index; all of it or nothing."""
+        with self._transaction() as connection:
+            yield connection
+
+    @contextmanager
+    def connected(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for the calling thread alone. Errors become CcError, as everywhere here."""
+        with self._lock, explained(self._root):
+            yield self._connection
+
+    def stream(self, query: str) -> Iterator[tuple[object, ...]]:
+        """The rows of `query`, never many of them at once; nothing may change the index meanwhile."""
+        with self.connected() as connection:
+            cursor = connection.execute(query)
+        while True:
+            with self.connected():
+                rows = cursor.fetchmany(_ROWS)
+            if not rows:
+                return
+            yield from rows
+
+    def bases(self) -> Iterator[str]:
+        """Base names of all registered objects."""
+        return (str(base) for [base] in self.stream("SELECT base FROM objects"))
+
+    def records(self) -> Iterator[str]:
+        """Names of all that lies in `realisations/`."""
+        query = "SELECT derivation || '^' || output || '.json' FROM realisations"
+        return (str(name) for [name] in self.stream(query))
+
+    def derivations(self) -> Iterator[str]:
+        """Derivations of which there are realisations."""
+        return (str(each) for [each] in self.stream("SELECT DISTINCT derivation FROM realisations"))
+
+    def count_objects(self) -> int:
+        [[count]] = self._rows("SELECT count(*) FROM objects")
+        return int(str(count))
+
+    def has_realised(self, derivation: str) -> bool:
+        return bool(self._rows("SELECT 1 FROM realisations WHERE derivation = ? LIMIT 1", (derivation,)))
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
         with self._lock, explained(self._root):

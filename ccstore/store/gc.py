@@ -16,22 +16,20 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from ccstore.events import Finished, Noted, Progressed, Sink, Started, ignore
-from ccstore.model.realisation import OutputId
 from ccstore.model.storepath import StorePath
 from ccstore.ports import Fault, no_fault
 from ccstore.store import files, locks, realisations, reserve, temproots
-from ccstore.store.closure import closure
 from ccstore.store.compile_cache import dead_compile_caches
-from ccstore.store.database import Fact
 from ccstore.store.failures import explained
 from ccstore.store.layout import STAGING_PREFIX, TRASH_PREFIX, Layout
-from ccstore.store.manifest import Header
-from ccstore.store.measure import Measure, disk_usage
+from ccstore.store.marks import Marks
+from ccstore.store.measure import Measure, Place, disk_usage
 from ccstore.store.optimise import Forecast, optimise
 from ccstore.store.rebuild import parsed
 from ccstore.store.roots import root_files
@@ -43,7 +41,6 @@ LEFTOVER_AGE = (
     30 * 24 * 3600
 )  # seconds that a failed build's log and folder, or half a download, may still be wanted
 TARGET = "gc"
-Place = Path | str  # of a file: where there are tens of thousands, pathlib takes its time
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +74,7 @@ class GcReport:
 @dataclass(slots=True)
 class _Doomed:
     objects: list[StorePath] = field(default_factory=list)
-    facts: set[OutputId] = field(default_factory=set)
-    records: list[Place] = field(default_factory=list)  # manifests, derivations, realisations, lineages
+    realisations: int = 0
     rubbish: list[Path] = field(default_factory=list)
     caches: list[Path] = field(default_factory=list)  # of compilers
     warm: list[Path] = field(default_factory=list)  # build folders
@@ -112,6 +108,9 @@ class _Collection:
     def __init__(self, store: Store, options: GcOptions, sink: Sink, fault: Fault) -> None:
         self._store = store
         self._layout: Layout = store.layout
+        self._objects = str(store.layout.objects)
+        self._database = store.database
+        self._marks = Marks(store.database)
         self._options = options
         self._sink = sink
         self._fault = fault
@@ -120,15 +119,14 @@ class _Collection:
 
     def run(self) -> GcReport:
         measure = Measure()
-        with self._store.gc_lock.exclusive(self._wait):
+        with self._store.gc_lock.exclusive(self._wait), self._marks.begin():
             self._fault("lock")
             reserve.spend_if_needed(self._layout)
             doomed = self._choose(measure)
             self._fault("choose")
             trash = [] if self._options.dry_run else self._move_aside(doomed)
         if self._options.dry_run:
-            paths = [self._layout.object(path) for path in doomed.objects]
-            return self._report(doomed, Measure().add_all(paths))
+            return self._report(doomed, Measure().add_all(map(self._place, doomed.objects)))
         freed = self._delete(trash)
         reserve.keep(self._layout)
         return self._report(doomed, freed)
@@ -138,7 +136,7 @@ class _Collection:
             deleted=tuple(doomed.objects),
             freed=freed,
             kept=doomed.kept,
-            realisations=len(doomed.facts),
+            realisations=doomed.realisations,
             logs=len(doomed.logs),
             rubbish=len(doomed.rubbish) + len(doomed.caches) + len(doomed.warm),
             waited_for=tuple(self._waited_for),
@@ -151,85 +149,74 @@ class _Collection:
     def _choose(self, measure: Measure) -> _Doomed:
         living = temproots.living(self._layout.temproots)
         self._index_what_a_crash_left_out()
-        facts = self._store.database.facts()
-        live, records = self._mark(facts, {name for each in living.values() for name in each.names})
-        headers = self._store.database.objects()
-        dead = self._select(headers, live, measure)
-        gone = {path.base for path in dead}
-        registered = {each.info.path.base for each in headers}
-        doomed = _Doomed(kept=len(headers) - len(dead))
-        known = registered | live
-        left = known - gone
-        strangers = sorted(set(os.listdir(self._layout.objects)) - known)
-        doomed.objects = dead + list(parsed(strangers))
-        doomed.facts = {
-            each.id for each in facts.values() if each.id not in records and each.base not in left
-        }
-        kept = {each.derivation for each in facts.keys() - doomed.facts}
-        doomed.records = self._dead_records(facts, kept, left)
+        roots = self._store.roots.list()
+        names = {name for each in living.values() for name in each.names}
+        self._marks.mark(
+            names | {root.path.base for root in roots},
+            [root.realisation for root in roots if root.realisation],
+            keep_inputs=self._options.keep_inputs,
+        )
+        chosen = self._select(measure)
+        self._marks.condemn(chosen)
+        strangers = self._strangers()
+        doomed = _Doomed(kept=self._database.count_objects() - len(chosen))
+        doomed.objects = [*chosen.values(), *parsed(strangers)]
+        doomed.realisations = self._marks.lost()
         doomed.rubbish = self._rubbish(living.keys(), strangers)
-        doomed.caches = dead_compile_caches(self._layout, left)
+        doomed.caches = dead_compile_caches(self._layout, self._marks.stays)
         doomed.warm = old_folders(self._layout, self._is_old)
-        doomed.logs = self._dead_logs(kept, {each.derivation for each in doomed.facts})
+        doomed.logs = self._dead_logs()
         return doomed
 
     def _index_what_a_crash_left_out(self) -> None:
         """Files are the truth: a realisation that was written and not yet indexed counts like any other."""
-        known = {f"{each}.json" for each in self._store.database.facts()}
-        new = [file for file in realisations.record_files(self._layout) if file.name not in known]
+        new = _without(self._layout.realisations, self._database.records())
         found = []
-        for file in new:
+        for name in new:
             with contextlib.suppress(ValueError):  # `_dead_records` removes it
-                found.append(realisations.read(file))
+                found.append(realisations.read(self._layout.realisations / name))
         if found:
-            self._store.database.add_realisations(found)
+            self._database.add_realisations(found)
 
-    def _mark(self, facts: dict[OutputId, Fact], names: set[str]) -> tuple[set[str], set[OutputId]]:
-        """Base names of live objects, and the realisations whose records stay."""
-        roots = self._store.roots.list()
-        live = names | {root.path.base for root in roots}
-        needed = closure(facts, [root.realisation for root in roots if root.realisation])
-        if self._options.keep_inputs:
-            live |= {facts[each].base for each in needed}
-        bare = [each.id for each in facts.values() if each.base in live]
-        kept = {each.derivation for each in needed | closure(facts, bare)}
-        # all outputs of a derivation or none: one that is not known would be built anew, and with it the others
-        return live, {each for each in facts if each.derivation in kept}
+    def _strangers(self) -> list[str]:
+        """What lies in `objects/`, is not registered and belongs to nobody."""
+        return sorted(
+            set(_without(self._layout.objects, self._database.bases(), hidden=True)) - self._marks.named()
+        )
 
-    def _select(self, headers: list[Header], live: set[str], measure: Measure) -> list[StorePath]:
-        """Those that are dead (the oldest first) and that age and size let go."""
+    def _select(self, measure: Measure) -> dict[int, StorePath]:
+        """Those that are dead (the oldest first) and that age and size let go, by the numbers of their rows."""
         age, limit = self._options.older_than, self._options.max_size
-        excess = None if limit is None else disk_usage(map(self._place, headers)) - limit
-        chosen: list[StorePath] = []
-        for header in headers:
+        excess = None if limit is None else self._usage() - limit
+        chosen: dict[int, StorePath] = {}
+        for number, path, registered in self._marks.dead():
             if excess is not None and excess <= 0:
                 break
-            if header.info.path.base in live or (age is not None and self._now - header.registered < age):
+            if age is not None and self._now - registered < age:
                 continue
-            chosen.append(header.info.path)
+            chosen[number] = path
             if excess is not None:
-                excess -= measure.add(self._place(header))
+                excess -= measure.add(self._place(path))
         return chosen
 
-    def _place(self, header: Header) -> Path:
-        return self._layout.object(header.info.path)
+    def _usage(self) -> int:
+        return disk_usage(f"{self._objects}/{base}" for base in self._database.bases())
 
-    def _dead_records(self, facts: dict[OutputId, Fact], kept: set[str], left: set[str]) -> list[Place]:
-        """Files about what does not stay, and those that a crash kept out of the index."""
-        layout = self._layout
-        known = {layout.realisation(each) for each in facts}
-        found: list[Place] = [file for file in realisations.record_files(layout) if file not in known]
-        found += [
-            file
-            for file in layout.checks.iterdir()
-            if layout.realisations / file.name not in known and file.name[0] != "."
-        ]
-        found += [file for file in layout.derivations.iterdir() if file.name not in kept]
-        manifests = sorted(set(os.listdir(layout.manifests)) - left)
-        found += [f"{layout.manifests}/{name}" for name in manifests if not name.startswith(".")]
+    def _place(self, path: StorePath) -> str:
+        return f"{self._objects}/{path.base}"
+
+    def _dead_records(self) -> Iterator[Place]:
+        """Files of which the index, which has forgotten what goes, knows nothing."""
+        layout, database = self._layout, self._database
+        for folder in (layout.checks, layout.realisations):
+            yield from (f"{folder}/{name}" for name in _without(folder, database.records()))
+        derivations = _without(layout.derivations, database.derivations())
+        yield from (f"{layout.derivations}/{name}" for name in derivations)
+        manifests, named = _without(layout.manifests, database.bases()), self._marks.named()
+        yield from (f"{layout.manifests}/{name}" for name in manifests if name not in named)
         rooted = {file.relative_to(layout.roots) for file in root_files(layout.roots)}
         lineages = root_files(layout.lineages)
-        return found + [file for file in lineages if file.relative_to(layout.lineages) not in rooted]
+        yield from (file for file in lineages if file.relative_to(layout.lineages) not in rooted)
 
     def _rubbish(self, sessions: Collection[str], strangers: list[str]) -> list[Path]:
         """What sessions that ended left half made, trash of collections that were interrupted, and what is not ours.
@@ -241,12 +228,12 @@ class _Collection:
         records = (layout.derivations, layout.realisations, layout.checks)
         by_project = [*layout.roots.iterdir(), *layout.lineages.iterdir()]
         for folder in (layout.root, *records, *by_project):
-            found += folder.glob(files.UNFINISHED + "*")
+            found += (folder / name for name in _hidden(folder, files.UNFINISHED))
         ours = {path.base for path in parsed(strangers)}
         found += [
             layout.objects / name for name in strangers if not (name in ours or _is_staging(name, sessions))
         ]
-        hidden = (name for name in os.listdir(layout.manifests) if name.startswith("."))
+        hidden = _hidden(layout.manifests, ".")
         found += [layout.manifests / name for name in hidden if not _is_staging(name, sessions)]
         for folder in (layout.partial, layout.failed, layout.evaluations):
             found += [path for path in folder.iterdir() if self._is_old(path)]
@@ -262,28 +249,23 @@ class _Collection:
         except FileNotFoundError:  # these folders are not under the lock
             return False
 
-    def _dead_logs(self, kept: set[str], dying: set[str]) -> list[Path]:
+    def _dead_logs(self) -> list[Path]:
         """A log whose derivation has no realisation is that of a failed build, or of one that runs."""
+        logs = self._layout.logs
         found = []
-        for file in self._layout.logs.iterdir():
-            derivation = file.name.removesuffix(".zst")
-            if derivation in kept:
-                continue
-            if derivation in dying or self._is_old(file):
-                found.append(file)
+        for name in _without(logs, (f"{each}.zst" for each in self._marks.derivations()), hidden=True):
+            if self._database.has_realised(name.removesuffix(".zst")) or self._is_old(logs / name):
+                found.append(logs / name)
         return found
 
     def _move_aside(self, doomed: _Doomed) -> list[Place]:
-        self._store.database.remove([path.base for path in doomed.objects], doomed.facts)
+        self._marks.forget()
         self._fault("forget")
         locks.remove_free(file for file in self._layout.locks.iterdir() if file != self._layout.gc_lock)
         trash: list[Place] = [*self._rename(doomed.objects), *self._set_aside(doomed), *doomed.rubbish]
         # under the lock: later somebody may have written a file of the same name anew. Logs first, or a kill would
         # leave them behind as those of builds that failed
-        facts = [
-            name(each) for name in (self._layout.check, self._layout.realisation) for each in doomed.facts
-        ]
-        for file in [*doomed.logs, *facts, *doomed.records]:
+        for file in chain(doomed.logs, self._dead_records()):
             files.remove(file)
             self._fault("record")
         return trash
@@ -323,6 +305,19 @@ class _Collection:
             self._fault("delete")
             self._sink(Progressed(TARGET, freed, None, "bytes"))
         return freed
+
+
+def _without(folder: Path, known: Iterable[str], *, hidden: bool = False) -> list[str]:
+    """Names in `folder` that are not among those of `known`; those that begin with a dot if `hidden` is set."""
+    names = set(os.listdir(folder))
+    if names:
+        names.difference_update(known)
+    return sorted(name for name in names if hidden or not name.startswith("."))
+
+
+def _hidden(folder: Path, prefix: str) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if entry.name.startswith(prefix)]
 
 
 def _is_written(evaluation: Path) -> bool:

@@ -20,7 +20,12 @@ _CHECK = re.compile(r"[0-9a-f]{16}")
 
 def write(file: Path, text: str) -> None:
     """Writes `text`, a JSON object that is not empty, so that a power cut leaves the old or the new."""
-    files.write_atomically(file, f'{text[:-1]},"check":"{_check(text)}"}}\n'.encode())
+    files.write_atomically(file, seal(text))
+
+
+def seal(text: str) -> bytes:
+    """The content of a sealed file of `text`."""
+    return f'{text[:-1]},"check":"{_check(text)}"}}\n'.encode()
 
 
 def read(file: Path) -> str:

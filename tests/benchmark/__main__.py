@@ -21,6 +21,7 @@ push    `ccstore cache push` of the kernel tree and of the kernel into a folder;
 pull    `ccstore cache pull` of both into an empty store; `nix copy --from file://`
 verify  `ccstore verify` and `verify --full` of two kernel trees; `nix-store --verify --check-contents`
 disk    what ten patch sets of one kernel take on the disk; one tree
+scale   opening a store of a million objects, `path`, no-op `realize`, `gc --dry-run`; a store of a thousand
 gc      `ccstore gc` of 10,000 dead objects; `nix-store --gc`
 fanout  100 configurations of the tiny kernel on a cluster of 1, 2 and 4 workers (no rival; needs PostgreSQL)
 """
@@ -42,6 +43,7 @@ from pathlib import Path
 from ccstore.build.workspace import Workspace
 from ccstore.guest.boot import BootImage
 from ccstore.model.graph import Build
+from tests import scale
 from tests.benchmark import (
     agent,
     bst,
@@ -81,6 +83,7 @@ def main() -> None:
         "pull": lambda folder: sharing("pull", folder),
         "verify": verifications,
         "disk": room_on_disk,
+        "scale": scales,
         "gc": collections,
         "fanout": lambda folder: print(*fanout.rows(folder, _store()), sep="\n"),
     }
@@ -367,6 +370,25 @@ def collections(folder: Path) -> None:
 
 def room_on_disk(folder: Path) -> None:
     print(room.row(folder / "project", _path("kernel.tree"), clone_store(_store(), folder / "store")))
+
+
+def scales(folder: Path) -> None:
+    """Needs some 13 GB and, to make the store, five minutes of CPU time."""
+    large, small = scale.Size(), scale.Size(1000, 200, 5)
+    stores = {folder / "small": small, folder / "large": large}
+    for store, size in stores.items():
+        scale.make(store, size)
+    few, many = (scale.measure(store) for store in stores)
+    for words, wanted in (("open", 1.5), ("path", 1.1), ("realize", 1.1)):
+        ratio = many[words].cpu / few[words].cpu
+        figures = f"{many[words].cpu:.3f} s / {few[words].cpu:.3f} s"
+        work = f"`{words}` in a store of {large.objects:,} objects, CPU"
+        print(
+            f"| {work} | one of {small.objects:,} | ≤ {wanted} × | {ratio:.2f} × ({figures}; median of 5) |"
+        )
+    found = many["gc --dry-run"]
+    measured = f"{found.wall:.1f} s (CPU {found.cpu:.1f} s), {found.megabytes:.0f} MB"
+    print(f"| `gc --dry-run` of {large.objects:,} objects | – | 5 s, 500 MB | {measured} |")
 
 
 def _without(store: Path, *targets: str) -> None:
