@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
@@ -350,12 +350,17 @@ class Workspace:
         return Wish(self.project.config.project, cache, options.incremental, pure=options.pure)
 
     def remote(self, url: str | None = None) -> Remote:
-        """The service for remote execution: as configured, but at `url` if that is given. Raises `usage`."""
+        """The service for remote execution: as configured, or another one at `url`. Raises `usage`.
+
+        Another one is not told who we are to the one that is configured: no token, headers or certificate of ours.
+        """
         if self.service is None and url is None:
             hint = "--remote URL, or `remote: {url: …}` in recipes/ccstore.yml or in your own config.yml"
             raise CcError("usage", "no service for remote execution is configured", hint=hint)
-        found = self.service or Remote("")
-        return replace(found, url=url) if url else found
+        found = self.service
+        if found is None or url not in (None, found.url):
+            return Remote(url or "", ca=found.ca if found else None)
+        return found
 
     def executor(
         self,
