@@ -49,6 +49,7 @@ def _try(root: Path, steps: list[enter.Operation]) -> Refusal | None:
         "conditions": made_by_enter(Conditions()),
         "network": False,
         "input": "nothing",
+        "jobserver": None,
     }
     process = Process(spec, stdout=subprocess.DEVNULL)
     process.wait()
