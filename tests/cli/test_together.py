@@ -54,7 +54,7 @@ def test_independent_steps_build_side_by_side(small: Project) -> None:
     names = ["a", "b", "c"]
     for name in names:
         small.script(name, "sleep 2", f"echo {name} >/out/out")
-    beside = small.shell.run("realize", "--jobs", "3", *names)
+    beside = small.shell.run("realize", "--jobs", "3", "--cores", "3", *names)
     assert re.findall(r"^\S+: (build begins|built)", beside.stderr, re.MULTILINE)[:3] == ["build begins"] * 3
     assert [Path(line).read_text() for line in beside.stdout.splitlines()] == ["a\n", "b\n", "c\n"]
     small.shell.run("root", "remove", *(f"small/{name}" for name in names))
