@@ -344,7 +344,7 @@ class Workspace:
             hint = "builds in Docker and on a cluster are always clean: leave --assist and --incremental out"
             raise CcError("usage", "only the sandbox can give a build what earlier ones left", hint=hint)
         assist = options.assist
-        if assist is None and "CI" not in os.environ:
+        if assist is None and not os.environ.get("CI"):
             assist = self.project.config.assist or self.user.assist
         cache = bool(assist) and local and not options.pure
         return Wish(self.project.config.project, cache, options.incremental, pure=options.pure)

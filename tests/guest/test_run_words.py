@@ -351,6 +351,16 @@ def test_why_there_is_no_kvm(tmp_path: Path) -> None:
     assert accelerator.kvm_problem("/dev/null").startswith("/dev/null: ")
 
 
+def test_a_trial_runs_code_to_its_end() -> None:
+    """Whatever emulates a processor knows `hlt`; an instruction that none has shows that an end is not made up."""
+    problem = accelerator.kvm_problem(code=accelerator.HALT)
+    if problem and "a trial" not in problem:
+        pytest.skip(f"no KVM: {problem}")
+    assert problem == ""
+    invalid = b"\x0f\x0b"  # ud2, which nothing handles here
+    assert accelerator.kvm_problem(code=invalid).endswith("ended in shutdown")
+
+
 PANIC = (
     b"[    0.61] Run /init\r\n[    0.62][    T1] Kernel panic - not syncing: no way\r\n[    0.63] more\r\n"
 )
