@@ -1,7 +1,8 @@
 """kernel.config: makes a kernel's .config and holds it to what was asked for (runs inside the sandbox).
 
-Inputs: `tree`; fragments `fragment-<NN>-<name>`, of which a later one wins; `base`, a whole config, when BASE is
-`file` (else BASE is a config target of the tree's make). $out becomes one file, the final .config.
+Inputs: `tree`, as kconfig_tree.py leaves it; fragments `fragment-<NN>-<name>`, of which a later one wins; `base`, a
+whole config, when BASE is `file` (else BASE is a config target of the tree's make). $out becomes one file, the
+final .config.
 
 A fragment holds lines `CONFIG_X=value` and `# CONFIG_X is not set`; other lines that begin with `#` are comments.
 What a fragment asks for must be in the final .config (a base is a starting point, and may lose symbols): the tree's

@@ -1,4 +1,4 @@
-"""Lowering of kernels: `source` → `tree` → `patched` → `config` → the kernel itself.
+"""Lowering of kernels: `source` → `tree` → `patched` → `kconfig` → `config` → the kernel itself.
 
 Each step has its builder in `ccstore.builders`, whose inputs and environment are described there. Steps of an
 extending recipe that come out as the other recipe's are other names of those.
@@ -38,7 +38,8 @@ def lower_kernel(draft: Draft, recipe: Recipe, spec: KernelRecipe) -> None:
     else:
         draft.aliases[f"{name}.patched"] = tree.step
         patched = tree
-    config = draft.add_or_alias(_config(draft, recipe, spec, patched), named("config"))
+    kconfig = draft.add_or_alias(_kconfig(recipe, spec, patched), named("kconfig"))
+    config = draft.add_or_alias(_config(draft, recipe, spec, kconfig), named("config"))
     draft.add(_kernel(recipe, spec, patched, config))
     draft.add(_image(recipe, spec))
 
@@ -93,6 +94,20 @@ def _patched(draft: Draft, recipe: Recipe, spec: KernelRecipe, tree: Ref) -> Bui
         timeout=spec.timeout,
         labels=_labels(named),
         where=place(recipe, "patches"),
+    )
+
+
+def _kconfig(recipe: Recipe, spec: KernelRecipe, tree: Ref) -> Build:
+    return Build(
+        f"{recipe.name}.kconfig",
+        f"{recipe.name}-kconfig",
+        (PYTHON, "/in/.builder/kconfig_tree.py"),
+        target(spec.toolchain),
+        inputs={"tree": tree},
+        files=scripts("kconfig_tree.py"),
+        env={"SOURCE_DATE_EPOCH": EPOCH},
+        timeout=spec.timeout,
+        where=place(recipe, "config"),
     )
 
 

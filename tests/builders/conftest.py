@@ -119,6 +119,11 @@ def patch(step: MakeStep) -> Step:
 
 
 @pytest.fixture
+def select(step: MakeStep) -> Step:
+    return step("/usr/bin/python3", "/in/.builder/kconfig_tree.py", files=("kconfig_tree.py",))
+
+
+@pytest.fixture
 def configure(step: MakeStep) -> Step:
     return step("/usr/bin/python3", "/in/.builder/kconfig.py", files=("kconfig.py",))
 

@@ -398,7 +398,7 @@ def test_what_ccstore_makes_itself_is_checked_too(strict: Checked) -> None:
 
 
 def test_a_kernel_is_reproducible_in_every_step(realised: TinyProject) -> None:
-    steps = ["kernel", "kernel.config", "kernel.patched", "kernel.tree", "kernel.oci"]
+    steps = ["kernel", "kernel.config", "kernel.kconfig", "kernel.patched", "kernel.tree", "kernel.oci"]
     found = realised.shell.run("check", "--strict", "--without", "clock", *steps)
     same = [line.split()[:2] for line in found.stdout.splitlines()]
     outputs = ["kernel", "kernel^dev", *steps[1:]]

@@ -31,7 +31,7 @@ from tests.conftest import Shell, TinyProject, clone_store, tiny_project
 from tests.images import docker_host as docker_host
 
 EXECUTORS = ("docker", "remote", "cluster")
-STEPS = ("kernel.tree", "kernel.patched", "kernel.config", "kernel", "kernel^dev")
+STEPS = ("kernel.tree", "kernel.patched", "kernel.kconfig", "kernel.config", "kernel", "kernel^dev")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,13 @@ def test_the_tiny_kernel_has_the_same_store_paths(
     project = tiny_project(tmp_path / "project", store)
     shell = configured(project.shell, elsewhere)
     done = shell.run("realize", *STEPS, "--json")
-    assert built(done.stderr) == ["kernel.tree", "kernel.patched", "kernel.config", "kernel"]
+    assert built(done.stderr) == [
+        "kernel.tree",
+        "kernel.patched",
+        "kernel.kconfig",
+        "kernel.config",
+        "kernel",
+    ]
     found = {each["target"]: each for each in json.loads(done.stdout)}
     wanted = {step: session_kernel.shell.path(step).name for step in STEPS}
     assert {step: Path(each["path"]).name for step, each in found.items()} == wanted

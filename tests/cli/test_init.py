@@ -30,6 +30,7 @@ def test_what_init_writes_can_be_planned(fresh: Shell) -> None:
         ["copy", "./kernel/config/guest.config"],
         ["fetch", "kernel.source"],
         ["build", "kernel.tree"],
+        ["build", "kernel.kconfig"],
         ["build", "kernel.config"],
         ["build", "kernel"],
     ]

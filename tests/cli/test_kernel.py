@@ -22,7 +22,13 @@ def test_realize_prints_the_path_and_path_agrees(tiny: TinyProject) -> None:
     kernel = Path(done.stdout.strip())
     assert done.stdout == f"{kernel}\n"
     assert sorted(os.listdir(kernel)) == ["System.map", "bzImage", "config", "kernel-source-info", "vmlinux"]
-    assert built(done.stderr) == ["kernel.tree", "kernel.patched", "kernel.config", "kernel"]
+    assert built(done.stderr) == [
+        "kernel.tree",
+        "kernel.patched",
+        "kernel.kconfig",
+        "kernel.config",
+        "kernel",
+    ]
     assert tiny.shell.path("kernel") == kernel
     again = tiny.shell.run("realize", "kernel")
     assert (again.stdout, again.stderr) == (done.stdout, "")

@@ -59,7 +59,7 @@ def test_show(session_kernel: TinyProject) -> None:
     [config] = parsed(session_kernel, "show", "kernel.config")
     assert set(config) == {"step", "recipe", "id", "derivation", "source", "inputs", "outputs"}
     assert config["recipe"].startswith("recipes/kernel.yml:")
-    assert config["inputs"]["tree"] == "kernel.patched^out"
+    assert config["inputs"]["tree"] == "kernel.kconfig^out"
     assert config["derivation"]["env"] == {"BASE": "tinyconfig", "SOURCE_DATE_EPOCH": "1", "VERSION": "1.0.0"}
     assert set(config["derivation"]["inputs"]) == set(config["inputs"])
     out = config["outputs"]["out"]
@@ -70,7 +70,7 @@ def test_show(session_kernel: TinyProject) -> None:
 
 def test_show_with_every_step(session_kernel: TinyProject) -> None:
     steps = [each["step"] for each in parsed(session_kernel, "show", "-r", "kernel")]
-    order = ["kernel.source", "kernel.tree", "kernel.patched", "kernel.config", "kernel"]
+    order = ["kernel.source", "kernel.tree", "kernel.patched", "kernel.kconfig", "kernel.config", "kernel"]
     assert [step for step in steps if step in order] == order
     [source] = parsed(session_kernel, "show", "kernel.source")
     assert source["derivation"]["method"] == "flat"
@@ -118,7 +118,13 @@ def test_graph_as_a_picture(session_kernel: TinyProject) -> None:
     [many] = [name for name in boxes if name.endswith(" sources of toolchain")]
     assert set(boxes) == {
         *(many, "toolchain", "kernel.source", "kernel.tree", "./patches", "kernel.patched"),
-        *("./config/10-devices.config", "./config/20-greeting.config", "kernel.config", "kernel"),
+        *(
+            "./config/10-devices.config",
+            "./config/20-greeting.config",
+            "kernel.kconfig",
+            "kernel.config",
+            "kernel",
+        ),
     }
     assert re.fullmatch(r"present · [\d.]+ [kM]?B · [\d.]+ s", boxes["kernel"])
     assert "toolchain.bash" in pictured(session_kernel, "--all")
@@ -129,7 +135,7 @@ def test_a_picture_of_what_is_missing(tiny: TinyProject) -> None:
     assert boxes["./patches"].startswith("to copy · ")
     assert boxes["toolchain"].startswith("present · ")
     text = tiny.shell.run("graph", "kernel", "--format", "svg").stdout
-    assert text.count(">to build<") == 5  # four boxes that say nothing more, and the legend
+    assert text.count(">to build<") == 6  # five boxes that say nothing more, and the legend
     assert ">to fetch<" in text
 
 
@@ -148,10 +154,11 @@ def test_plan_and_dry_run_say_the_same_and_do_nothing(tiny: TinyProject) -> None
         ["fetch", "kernel.source"],
         ["build", "kernel.tree"],
         ["build", "kernel.patched"],
+        ["build", "kernel.kconfig"],
         ["build", "kernel.config"],
         ["build", "kernel"],
     ]
-    assert "to build: 4" in planned.stderr
+    assert "to build: 5" in planned.stderr
     steps = parsed(tiny, "plan", "kernel", "--json")
     assert parsed(tiny, "realize", "--dry-run", "--json", "kernel") == steps
     keys = {

@@ -69,7 +69,7 @@ def repack_source(project: TinyProject) -> None:
     [
         (add_comment, ["kernel.config"], True),
         (change_symbol, ["kernel.config", "kernel"], False),
-        (change_hunk, ["kernel.patched", "kernel.config", "kernel"], False),
+        (change_hunk, ["kernel.patched", "kernel.kconfig", "kernel"], False),
         (change_header, ["kernel.patched"], True),
         (change_localversion, ["kernel"], False),
         (change_nothing_that_counts, [], True),

@@ -42,6 +42,7 @@ def test_a_root_keeps_its_closure(realised: TinyProject) -> None:
     assert object_names(shell) >= {
         "kernel",
         "kernel-config",
+        "kernel-kconfig",
         "kernel-patched",
         "kernel-tree",
         "kernel-source",
@@ -66,7 +67,13 @@ def test_collected_inputs_are_not_missed(realised: TinyProject) -> None:
     assert_whole(shell)
     edit(realised.root / "config/20-greeting.config", "CONFIG_REPEAT=2", "CONFIG_REPEAT=4")
     again = shell.run("realize", "kernel")
-    assert built(again.stderr) == ["kernel.tree", "kernel.patched", "kernel.config", "kernel"]
+    assert built(again.stderr) == [
+        "kernel.tree",
+        "kernel.patched",
+        "kernel.kconfig",
+        "kernel.config",
+        "kernel",
+    ]
 
 
 def test_age_and_size_spare_objects(small: Project) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from tests.cli.conftest import Project, code
 from tests.conftest import TinyProject
 
-STEPS = ["kernel.tree", "kernel.patched", "kernel.config", "kernel"]
+STEPS = ["kernel.tree", "kernel.patched", "kernel.kconfig", "kernel.config", "kernel"]
 
 
 def test_a_trace_and_a_profile_of_a_run(tiny: TinyProject) -> None:

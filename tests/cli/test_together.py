@@ -41,7 +41,7 @@ def test_one_kernel_for_four(tiny: TinyProject) -> None:
     finally:
         for each in four:
             each.end()
-    for step in ("kernel.tree", "kernel.patched", "kernel.config", "kernel"):
+    for step in ("kernel.tree", "kernel.patched", "kernel.kconfig", "kernel.config", "kernel"):
         assert runs(tiny.shell.store, step) == ["built"]
     assert {each.stdout for each in four} == {f"{tiny.shell.path('kernel')}\n"}
 

@@ -66,7 +66,7 @@ def test_provenance_says_what_the_kernel_was_made_of(session_kernel: TinyProject
         == json.loads(session_kernel.shell.run("show", "kernel").stdout)[0]["id"]
     )
     made = {each["name"] for each in value["predicate"]["runDetails"]["byproducts"]}
-    assert made == {"kernel.tree", "kernel.patched", "kernel.config", "toolchain"}
+    assert made == {"kernel.tree", "kernel.patched", "kernel.kconfig", "kernel.config", "toolchain"}
 
 
 def test_a_bill_of_materials_says_what_the_kernel_consists_of(

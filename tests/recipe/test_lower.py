@@ -224,7 +224,7 @@ def test_a_kernel_without_patches_is_built_from_the_tree(tmp_path: Path) -> None
 def test_a_variant_may_do_without_the_patches(tmp_path: Path) -> None:
     graph = sample.graph(sample.write(tmp_path, kernel_debug=KERNEL_DEBUG + "patches: []\n"))
     assert graph.aliases["kernel-debug.patched"] == "kernel.tree"
-    assert build_of(graph, "kernel-debug.config").inputs["tree"] == Ref("kernel.tree")
+    assert build_of(graph, "kernel-debug.kconfig").inputs["tree"] == Ref("kernel.tree")
 
 
 def test_patches_and_fragments_keep_their_order_and_names(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_variant_adds_and_drops_fragments(tmp_path: Path) -> None:
     config = build_of(sample.graph(sample.write(tmp_path)), "kernel-debug.config")
     fragments = [name for name in config.inputs if name.startswith("fragment")]
     assert fragments == ["fragment-00-base.config", "fragment-01-debug.config"]
-    assert config.inputs["tree"] == Ref("kernel.patched")
+    assert config.inputs["tree"] == Ref("kernel.kconfig")
 
 
 def test_a_variant_of_a_variant(tmp_path: Path) -> None:
