@@ -38,11 +38,12 @@ def main() -> None:
 
 def _cached_answer(argv: list[str]) -> str | None:
     """What `realize`, `path` and `plan` print when nothing changed; None for every other command line."""
-    if len(argv) < 2 or argv[0] not in ("realize", "path", "plan"):
+    if argv[:1] not in (["realize"], ["path"], ["plan"]):
         return None
-    if argv[0] == "path" and len(argv) > 2:
-        return None  # it wants one target
-    if any(target.startswith("-") or "/" in target for target in argv[1:]):
+    targets, option = _without_store(argv[1:])
+    if not targets or option == "" or (argv[0] == "path" and len(targets) > 1):
+        return None
+    if any(target.startswith("-") or "/" in target for target in targets):
         return None
     from ccstore.build import evaluation, locate
     from ccstore.errors import CcError
@@ -53,16 +54,26 @@ def _cached_answer(argv: list[str]) -> str | None:
         return None
     if project is None:
         return None
-    store = locate.find_store(project, None, os.environ)
+    store = locate.find_store(project, option, os.environ)
     steps: dict[str, str] = {}  # a plan has one line for each
     lines: list[str] = []
-    for target in argv[1:]:
+    for target in targets:
         known = evaluation.known(store, project, target)
         if known is None:
             return None
         lines.append(f"{store}/objects/{known.base}\n")
         steps.setdefault(known.step, present(known.step, lines[-1]))
     return "".join(steps.values() if argv[0] == "plan" else lines)
+
+
+def _without_store(words: list[str]) -> tuple[list[str], str | None]:
+    """`words` without `--store DIR`, and DIR."""
+    for index, word in enumerate(words):
+        if word == "--store":
+            return words[:index] + words[index + 2 :], "".join(words[index + 1 : index + 2])
+        if word.startswith("--store="):
+            return words[:index] + words[index + 1 :], word.removeprefix("--store=")
+    return words, None
 
 
 def present(step: str, place: str) -> str:

@@ -255,6 +255,9 @@ def changes(folder: Path) -> None:
 
 def _loop(folder: Path) -> edits.Loop:
     store = clone_store(_store(), folder / "store")
+    for kept in ("ccache", "warm"):  # help from earlier builds
+        shutil.rmtree(store / kept)
+        (store / kept).mkdir()
     return edits.Loop.of_repository(folder / "project", store, CCSTORE, _path("kernel.patched"))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import MAIN, built, edit, fetched
+from tests.cli.conftest import MAIN, built, code, edit, fetched
 from tests.conftest import Shell, TinyProject
 
 GREETING = "config/20-greeting.config"
@@ -160,11 +160,16 @@ def test_a_flipped_byte_is_noticed(realised: TinyProject, evaluated: bool) -> No
 HEAVY = {"pydantic", "yaml", "click", "sqlite3", "httpx", "rich", "asyncio", "pathlib", "json", "typing"}
 
 
+@pytest.mark.parametrize("option", ["", "--store {}", "--store={}"])
 @pytest.mark.parametrize("verb", ["realize", "path", "plan"])
-def test_an_answer_at_hand_imports_nothing_heavy(session_kernel: TinyProject, verb: str) -> None:
+def test_an_answer_at_hand_imports_nothing_heavy(
+    session_kernel: TinyProject, verb: str, option: str, tmp_path: Path
+) -> None:
     shell = session_kernel.shell
-    quick = Shell(shell.project, shell.store, program=(sys.executable, "-X", "importtime", "-c", MAIN))
-    found = quick.run(verb, "kernel", "kernel") if verb != "path" else quick.run(verb, "kernel")
+    elsewhere = tmp_path if option else shell.store
+    quick = Shell(shell.project, elsewhere, program=(sys.executable, "-X", "importtime", "-c", MAIN))
+    words = ["kernel", *option.format(shell.store).split()]
+    found = quick.run(verb, *words, "kernel") if verb != "path" else quick.run(verb, *words)
     slow = (
         shell.run("plan", "kernel", "--jobs", "1")
         if verb == "plan"
@@ -183,6 +188,11 @@ def test_an_answer_at_hand_imports_nothing_heavy(session_kernel: TinyProject, ve
 
 def _imported(stderr: str) -> set[str]:
     return {line.rpartition("|")[2].strip() for line in stderr.splitlines()}
+
+
+@pytest.mark.parametrize("words", [("kernel", "--store"), ("--store", "kernel")])
+def test_a_store_without_a_name_is_refused(session_kernel: TinyProject, words: tuple[str, ...]) -> None:
+    assert code(session_kernel.shell.run("path", *words, status=2).stderr) == "usage"
 
 
 def test_a_cached_answer_is_only_for_what_was_asked(realised: TinyProject) -> None:
