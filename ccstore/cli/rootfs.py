@@ -75,6 +75,7 @@ def _container_of(name: str, targets: Targets) -> str:
     from ccstore.recipe.guest import GuestRecipe
 
     with open_workspace(targets.store) as work:
+        work.graph.find(name)
         recipe = work.project.recipes.get(name)
     container = recipe.spec.container if recipe and isinstance(recipe.spec, GuestRecipe) else None
     if container is None:

@@ -403,6 +403,11 @@ def test_a_command_line_as_json(project: Shell, tool: Callable[[str], str]) -> N
     assert found[found.index("-m") + 1] == "128M"
 
 
+@pytest.mark.parametrize(("target", "wanted"), [("tiny", "usage"), ("tyni", "recipe-unknown")])
+def test_a_command_wants_a_guest_with_a_container(project: Shell, target: str, wanted: str) -> None:
+    assert code(project.run("run", target, "--", "true", status=125).stderr) == wanted
+
+
 def test_the_accelerator_can_be_chosen(project: Shell, tool: Callable[[str], str]) -> None:
     tool("qemu-system-x86_64")
     for accel in ("kvm", "tcg"):
