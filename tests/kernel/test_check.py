@@ -1,4 +1,4 @@
-"""The kernel of this repository is built a second time, with everything varied but the build path, and is the same.
+"""The kernel of this repository is built a second time, with everything varied, and is the same.
 
 The one test that costs a second kernel build. `test_real_kernel.py` compares with other machines, by a golden value.
 """
@@ -12,14 +12,14 @@ import pytest
 
 from tests.conftest import Shell
 
-INSIDE = {"hostname", "user", "umask", "clock", "order", "addresses"}
+INSIDE = {"hostname", "user", "path", "umask", "clock", "order", "addresses"}
 AROUND = {"store", "jobs", "load", "environment", "caller-umask"}
 
 
 @pytest.fixture(scope="module")
 def checked(real_kernel: Shell) -> dict[str, dict[str, Any]]:
     """What a strict check of the kernel says, by output."""
-    found = real_kernel.run("check", "--strict", "--without", "path", "--json", "kernel", timeout=3000)
+    found = real_kernel.run("check", "--strict", "--json", "kernel", timeout=3000)
     return {each["target"]: each for each in json.loads(found.stdout)}
 
 
