@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ccstore.executor import enter
+from ccstore.executor.includes import includable
 from ccstore.ports import BuildRequest, Conditions
 
 Input = Literal["nothing", "caller", "terminal"]  # what a command reads (enter.Spec)
@@ -114,13 +115,16 @@ def environment(request: BuildRequest) -> dict[str, str]:
 
 
 def _ccache_settings(request: BuildRequest, path: str) -> dict[str, str]:
-    """For ccache: its folder is for one toolchain, so it need not look at the compiler each time."""
+    """For ccache: its folder is for one toolchain, so it need not look at the compiler each time.
+
+    What it takes for the compiler's identity also says which headers there are (includes.py).
+    """
     if request.assistance.compile_cache is None:
         return {}
     return {
         "PATH": f"{COMPILERS}:{path}",
         "CCACHE_DIR": COMPILE_CACHE,
-        "CCACHE_COMPILERCHECK": f"string:{request.root.nar_hash.hex}",
+        "CCACHE_COMPILERCHECK": f"string:{request.root.nar_hash.hex}-{includable(request.inputs)}",
         "CCACHE_MAXSIZE": CCACHE_SIZE,
     }
 

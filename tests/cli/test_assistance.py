@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -90,11 +91,28 @@ def a_new_file(project: TinyProject) -> None:
     )
 
 
+def a_header_that_is_found_first(project: TinyProject) -> None:
+    """`include` comes before `arch/x86/include`: no file that was compiled has changed, and none that it included."""
+    patch(
+        project,
+        new_file("include/asm/io.h", "#include <../arch/x86/include/asm/io.h>", "#define outb(v, p) (void)0"),
+    )
+
+
 def a_removed_file(project: TinyProject) -> None:
     (project.root / "patches/0002-clock-a-driver-that-tells-no-time.patch").unlink()
 
 
-CHANGES = [a_c_file, a_header, a_symbol_off, a_symbols_value, a_makefile_flag, a_new_file, a_removed_file]
+CHANGES = [
+    a_c_file,
+    a_header,
+    a_symbol_off,
+    a_symbols_value,
+    a_makefile_flag,
+    a_new_file,
+    a_header_that_is_found_first,
+    a_removed_file,
+]
 
 
 @pytest.fixture
@@ -251,6 +269,18 @@ def test_a_compile_cache_makes_the_same(tiny: TinyProject, session_kernel: TinyP
     assert "the clean build gave the same bytes as the assisted one" in clean.stderr
     assert purity(tiny, "--assist") == "clean"  # what is better is not made worse
     assert "ccache" not in tiny.shell.run("log", "kernel").stdout
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_compile_cache_gives_the_bytes_of_a_clean_build(
+    tiny: TinyProject, change: Callable[[TinyProject], None]
+) -> None:
+    [before] = tiny.shell.realize("--assist", "kernel")
+    old = (before / "vmlinux").read_bytes()
+    change(tiny)
+    [assisted] = tiny.shell.realize("--assist", "kernel")
+    assert (assisted / "vmlinux").read_bytes() != old or change in (a_header, a_new_file)
+    assert tiny.shell.realize("--pure", "kernel") == [assisted]
 
 
 def test_what_was_compiled_before_is_not_compiled_again(tiny: TinyProject) -> None:
