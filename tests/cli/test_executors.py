@@ -73,13 +73,7 @@ def test_the_tiny_kernel_has_the_same_store_paths(
     project = tiny_project(tmp_path / "project", store)
     shell = configured(project.shell, elsewhere)
     done = shell.run("realize", *STEPS, "--json")
-    assert built(done.stderr) == [
-        "kernel.tree",
-        "kernel.patched",
-        "kernel.kconfig",
-        "kernel.config",
-        "kernel",
-    ]
+    assert built(done.stderr) == list(STEPS[:-1])  # `kernel` makes both of its outputs
     found = {each["target"]: each for each in json.loads(done.stdout)}
     wanted = {step: session_kernel.shell.path(step).name for step in STEPS}
     assert {step: Path(each["path"]).name for step, each in found.items()} == wanted
