@@ -56,7 +56,9 @@ def _second_look(store: Store, header: Header, full: bool) -> list[Damage]:
         return list(check_object(store, header, full))
     optimising.settle(store.layout, store.gc_lock)
     with store.gc_lock.shared():
-        return list(check_object(store, header, full))
+        # asked first: it may be registered anew while it is looked for
+        known = store.database.object(header.info.path) is not None
+        return list(check_object(store, header, full)) if known else []
 
 
 def check_object(store: Store, header: Header, full: bool) -> Iterator[Damage]:
