@@ -10,7 +10,6 @@ A large store is shared out among processes, one object at a time: `serve` is wh
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from ccstore.errors import CcError
 from ccstore.model.hashes import Sha256
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.storepath import StorePath
-from ccstore.store import manifest
+from ccstore.store import manifest, workers
 from ccstore.store.canonical import FOLDER_MODE, MTIME_NS, file_mode
 from ccstore.store.layout import Layout
 from ccstore.store.manifest import Header, Record
@@ -192,9 +191,7 @@ def scrub(layout: Layout, headers: Sequence[Header], full: bool) -> Iterator[tup
     """
     size = sum(each.info.nar_size for each in headers)
     count = min(len(os.sched_getaffinity(0)), len(headers))
-    # an embedded Python has no name, and one that another user started may be out of reach
-    startable = bool(sys.executable) and os.access(sys.executable, os.X_OK)
-    if size < LARGE or count < 2 or not startable:
+    if size < LARGE or count < 2 or not workers.can_start():
         for header in headers:
             yield header, is_whole(layout, header.info, full)
         return
@@ -207,8 +204,8 @@ def scrub(layout: Layout, headers: Sequence[Header], full: bool) -> Iterator[tup
         with taking:
             return next(waiting, None)
 
-    with ThreadPoolExecutor(count) as threads, _workers(count, layout, full) as workers:
-        for worker in workers:
+    with ThreadPoolExecutor(count) as threads, _workers(count, layout, full) as started:
+        for worker in started:
             threads.submit(_feed, worker, take, done)
         for _ in headers:
             yield done.get()
@@ -236,22 +233,19 @@ def _ask(worker: subprocess.Popen[bytes], header: Header) -> bool:
 
 @contextmanager
 def _workers(count: int, layout: Layout, full: bool) -> Iterator[list[subprocess.Popen[bytes]]]:
-    code = "from ccstore.store.scrub import serve; serve()"
-    argv = [sys.executable, "-P", "-c", code, str(layout.root), "full" if full else "fast"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    pipe = subprocess.PIPE
-    workers = [subprocess.Popen(argv, env=environment, stdin=pipe, stdout=pipe) for _ in range(count)]
+    words = (str(layout.root), "full" if full else "fast")
+    started = [workers.start("ccstore.store.scrub", *words) for _ in range(count)]
     try:
-        yield workers
+        yield started
     finally:
-        for worker in workers:
+        for worker in started:
             worker.kill()
             worker.communicate()
 
 
 def serve() -> None:
-    """Answers for each object in a line of standard input, until that ends; whoever asks is interrupted first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Answers for each object in a line of standard input, until that ends."""
+    workers.outlive_interrupts()
     layout, full = Layout(Path(sys.argv[1])), sys.argv[2] == "full"
     for line in sys.stdin:
         base, nar_hash, size = line.split()
