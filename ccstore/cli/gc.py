@@ -96,11 +96,12 @@ def command(
         if as_json:
             print_json(_value(report) | {"docker": asdict(swept)})
             return
-        if report.deleted:
-            click.echo("\n".join(str(opened.objects.path(path)) for path in report.deleted))
+        folder = str(opened.layout.objects)
+        if report.names:
+            click.echo("\n".join([f"{folder}/{name}" for name in report.names]))
     done = "would be deleted" if dry_run else "deleted"
     click.echo(
-        f"{len(report.deleted)} objects {done}, {size(report.freed)} freed; {report.kept} kept", err=True
+        f"{len(report.names)} objects {done}, {size(report.freed)} freed; {report.kept} kept", err=True
     )
     if optimise:
         shared, would = report.shared, "would be " if dry_run else ""

@@ -14,8 +14,9 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,13 +31,26 @@ from ccstore.store.manifest import Header
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _BUSY_SECONDS = 60.0
 _AT_ONCE = 500  # values in one query
-_ROWS = 10_000  # fetched at once
+_ROWS = 10_000
 _UNFIT = """SELECT 1 FROM realisations LEFT JOIN objects USING (base)
     WHERE realisations.object IS NOT objects.id LIMIT 1"""
+_NAMES = """WITH RECURSIVE part (first) AS
+    (SELECT 0 UNION ALL SELECT first + 1000 FROM part WHERE first < (SELECT max(id) FROM {table}))
+    SELECT (SELECT group_concat({name}, '/') FROM {rows}
+        WHERE {table}.id >= first AND {table}.id < first + 1000 AND {which}) FROM part"""
 _HOLDERS = """SELECT key, max(object), min(object) FROM files
     WHERE key IN ({}) AND ({}) GROUP BY key"""
 _REPEATED = """SELECT base FROM objects WHERE id IN (SELECT object FROM files AS mine WHERE EXISTS
     (SELECT 1 FROM files AS other WHERE other.key = mine.key AND other.object < mine.object)) ORDER BY id"""
+
+OUTPUT = """SELECT outputs.id FROM derivations JOIN outputs ON outputs.derivation = derivations.id
+    WHERE derivations.name = ? AND outputs.name = ?"""
+# of what no realisation is left: edges, and the names that no edge leads to
+TIDY = (
+    "DELETE FROM edges WHERE output IN (SELECT id FROM outputs WHERE base IS NULL)",
+    "DELETE FROM outputs WHERE base IS NULL AND NOT EXISTS (SELECT 1 FROM edges WHERE input = outputs.id)",
+    "DELETE FROM derivations WHERE NOT EXISTS (SELECT 1 FROM outputs WHERE derivation = derivations.id)",
+)
 
 # of files by their key (sharing.py): base names of the newest and the oldest object that has one
 Holders = dict[int, tuple[str, str]]
@@ -56,13 +70,22 @@ def migrations() -> list[str]:
 
 
 class Database:
-    """The open index at `file`, below the store `root`; `new` makes it first.
+    """The open index at `file`, below the store `root`; `new` makes it first. One of an older schema is upgraded if
+    it is writable, and `make_room` called before: that takes about as much of the disk again.
 
     Raises `newer-store`, and as `explained` does: also `store-unusable` for a file that is cut to nothing, which
     SQLite would take for a database without tables, and a collection for a store in which everything is dead.
     """
 
-    def __init__(self, root: Path, file: Path, *, writable: bool, new: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        file: Path,
+        *,
+        writable: bool,
+        new: bool = False,
+        make_room: Callable[[], None] = lambda: None,
+    ) -> None:
         self._root = root
         self._lock = threading.RLock()
         mode = "rwc" if new else "rw" if writable else "ro"
@@ -75,12 +98,12 @@ class Database:
                 check_same_thread=False,
             )
             try:
-                self._set_up(writable, new)
+                self._set_up(writable, new, make_room)
             except BaseException:
                 self._connection.close()
                 raise
 
-    def _set_up(self, writable: bool, new: bool) -> None:
+    def _set_up(self, writable: bool, new: bool, make_room: Callable[[], None]) -> None:
         self._connection.execute("PRAGMA foreign_keys = ON")
         self._connection.execute("PRAGMA synchronous = FULL")
         if writable:
@@ -91,6 +114,7 @@ class Database:
         if self._version() > len(steps):
             raise newer_store(self._root, f"its index has schema {self._version()}, this is {len(steps)}")
         if writable and self._version() < len(steps):
+            make_room()
             self._migrate(steps)
 
     def _version(self) -> int:
@@ -106,6 +130,8 @@ class Database:
 
     def check(self) -> None:
         """Reads every page of the index; raises `store-unusable` if one is damaged, or does not fit another."""
+        for view in ("realisations", "inputs"):
+            self._rows(f"SELECT derivation, output FROM {view} LIMIT 0")  # noqa: S608  what SQLite's own check lets be
         [[result], *_] = self._rows("PRAGMA integrity_check(1)")
         if result != "ok":
             raise CcError(
@@ -147,25 +173,31 @@ class Database:
         with self._lock, explained(self._root):
             yield self._connection
 
-    def stream(self, query: str) -> Iterator[tuple[object, ...]]:
-        """The rows of `query`, never many of them at once; nothing may change the index meanwhile."""
+    def stream(self, query: str, at_once: int = _ROWS) -> Iterator[tuple[object, ...]]:
+        """The rows of `query`, never more than `at_once` in memory; nothing may change the index meanwhile."""
         with self.connected() as connection:
             cursor = connection.execute(query)
         while True:
             with self.connected():
-                rows = cursor.fetchmany(_ROWS)
+                rows = cursor.fetchmany(at_once)
             if not rows:
                 return
             yield from rows
 
-    def bases(self) -> Iterator[str]:
-        """Base names of all registered objects."""
-        return (str(base) for [base] in self.stream("SELECT base FROM objects"))
+    def bases(self, which: str = "true") -> Iterator[str]:
+        """Base names of all registered objects, or of those of which the SQL condition `which` is true."""
+        return self._names("base", "objects", "objects", which)
 
     def records(self) -> Iterator[str]:
         """Names of all that lies in `realisations/`."""
-        query = "SELECT derivation || '^' || output || '.json' FROM realisations"
-        return (str(name) for [name] in self.stream(query))
+        name = "derivations.name || '^' || outputs.name || '.json'"
+        rows = "outputs CROSS JOIN derivations ON derivations.id = outputs.derivation"
+        return self._names(name, "outputs", rows, "base IS NOT NULL")
+
+    def _names(self, name: str, table: str, rows: str, which: str) -> Iterator[str]:
+        """A thousand from each row that SQLite gives, with slashes between: one in each would take twice as long."""
+        query = _NAMES.format(name=name, table=table, rows=rows, which=which)
+        return chain.from_iterable(str(names).split("/") for [names] in self.stream(query, 1) if names)
 
     def derivations(self) -> Iterator[str]:
         """Derivations of which there are realisations."""
@@ -268,11 +300,12 @@ class Database:
     def remove(self, objects: Iterable[str], realisations: Iterable[OutputId]) -> None:
         """Forgets objects (by base name) and realisations in one transaction."""
         with self._transaction() as connection:
-            connection.executemany(
-                "DELETE FROM realisations WHERE derivation = ? AND output = ?", list(realisations)
-            )
+            forget = f"UPDATE outputs SET base = NULL, object = NULL WHERE id = ({OUTPUT})"  # noqa: S608
+            connection.executemany(forget, list(realisations))
+            for statement in TIDY:
+                connection.execute(statement)
             bases = [(base,) for base in objects]
-            connection.executemany("UPDATE realisations SET object = NULL WHERE base = ?", bases)
+            connection.executemany("UPDATE outputs SET object = NULL WHERE base = ?", bases)
             connection.executemany("DELETE FROM objects WHERE base = ?", bases)
             if bases:
                 connection.execute("DELETE FROM files WHERE object NOT IN (SELECT id FROM objects)")
@@ -282,10 +315,8 @@ class Database:
     ) -> None:
         """Forgets everything and holds these instead, in one transaction; objects with the keys of their files."""
         with self._transaction() as connection:
-            connection.execute("DELETE FROM files")
-            connection.execute("DELETE FROM inputs")
-            connection.execute("DELETE FROM realisations")
-            connection.execute("DELETE FROM objects")
+            for table in ("files", "edges", "outputs", "derivations", "objects"):
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608
             for header, keys in objects:
                 _insert_object(connection, header)
                 _insert_files(connection, header.info.path.base, keys)
@@ -329,7 +360,7 @@ def _insert_object(connection: sqlite3.Connection, header: Header) -> None:
         (info.path.base, info.nar_hash.digest, info.nar_size, header.registered),
     )
     connection.execute(
-        "UPDATE realisations SET object = (SELECT id FROM objects WHERE base = ?1) WHERE base = ?1",
+        "UPDATE outputs SET object = (SELECT id FROM objects WHERE base = ?1) WHERE base = ?1",
         (info.path.base,),
     )
 
@@ -343,14 +374,25 @@ def _insert_files(connection: sqlite3.Connection, base: str, keys: Iterable[int]
 
 
 def _insert_realisation(connection: sqlite3.Connection, realisation: Realisation) -> None:
-    connection.execute("DELETE FROM realisations WHERE derivation = ? AND output = ?", realisation.id)
-    base = realisation.object.path.base
-    cursor = connection.execute(
-        "INSERT INTO realisations (derivation, output, base, object)"
-        " VALUES (?1, ?2, ?3, (SELECT id FROM objects WHERE base = ?3))",
-        (*realisation.id, base),
+    number = _number(connection, realisation.id)
+    connection.execute(
+        "UPDATE outputs SET base = ?1, object = (SELECT id FROM objects WHERE base = ?1) WHERE id = ?2",
+        (realisation.object.path.base, number),
     )
+    connection.execute("DELETE FROM edges WHERE output = ?", (number,))
     connection.executemany(
-        "INSERT OR IGNORE INTO inputs (realisation, derivation, output) VALUES (?, ?, ?)",
-        [(cursor.lastrowid, *each) for each in realisation.inputs],
+        "INSERT OR IGNORE INTO edges (output, input) VALUES (?, ?)",
+        [(number, _number(connection, each)) for each in realisation.inputs],
     )
+
+
+def _number(connection: sqlite3.Connection, output: OutputId) -> int:
+    """Of the row of `output`, which is made if there is none."""
+    row = connection.execute(OUTPUT, output).fetchone()
+    if row is None:
+        connection.execute("INSERT OR IGNORE INTO derivations (name) VALUES (?)", output[:1])
+        connection.execute(
+            "INSERT INTO outputs (derivation, name) SELECT id, ?2 FROM derivations WHERE name = ?1", output
+        )
+        row = connection.execute(OUTPUT, output).fetchone()
+    return int(row[0])

@@ -1,8 +1,8 @@
-"""What a collection decides on, worked out inside the index: which objects are live, and which realisations stay.
+"""What a collection decides on, worked out inside the index: which objects stay, and which realisations.
 
-Sets of rows are temporary tables, so neither objects nor realisations ever become values of Python's all at once: a
-store of a million objects is marked in the memory that their numbers take. Only a collection has such tables, and
-there is one at a time.
+Sets of rows are temporary tables of their numbers, so neither objects nor realisations ever become values of
+Python's all at once: a store of a million objects is marked in the memory that their numbers take. Only a collection
+has such tables, and there is one at a time.
 """
 
 from __future__ import annotations
@@ -10,45 +10,44 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 from ccstore.model.realisation import OutputId
-from ccstore.model.storepath import StorePath
-from ccstore.store.database import Database
+from ccstore.store.database import OUTPUT, TIDY, Database
 
 _TABLES = {
     "named": "base TEXT PRIMARY KEY",
-    "needed": "id INTEGER PRIMARY KEY",
-    "recorded": "id INTEGER PRIMARY KEY",
-    "live": "id INTEGER PRIMARY KEY",
-    "gone": "id INTEGER PRIMARY KEY",
-    "kept": "derivation TEXT PRIMARY KEY",
+    "recorded": "place INTEGER PRIMARY KEY, id INTEGER NOT NULL UNIQUE",  # in the order of their being found
+    "stays": "id INTEGER PRIMARY KEY",
+    "kept": "id INTEGER PRIMARY KEY",  # derivations
 }
-_CLOSURE = """WITH RECURSIVE found (id) AS ({start} UNION
-    SELECT behind.id FROM found JOIN inputs ON inputs.realisation = found.id JOIN realisations AS behind
-    ON behind.derivation = inputs.derivation AND behind.output = inputs.output)
-    INSERT OR IGNORE INTO temp.{table} SELECT id FROM found"""
-_LIVE = """INSERT OR IGNORE INTO temp.live SELECT object FROM realisations
-    WHERE object IS NOT NULL AND id IN (SELECT id FROM temp.needed)"""
-_BARE = """SELECT id FROM realisations WHERE object IN (SELECT id FROM temp.live)
-    UNION SELECT id FROM realisations WHERE base IN (SELECT base FROM temp.named)
-    UNION SELECT id FROM temp.needed"""
-_KEPT = """INSERT OR IGNORE INTO temp.kept SELECT derivation FROM realisations
-    WHERE id IN (SELECT id FROM temp.recorded)"""
-_DEAD = """SELECT id, base, registered FROM objects
-    WHERE id NOT IN (SELECT id FROM temp.live) ORDER BY registered, id"""
-_LOST = """derivation NOT IN (SELECT derivation FROM temp.kept)
-    AND (object IS NULL OR object IN (SELECT id FROM temp.gone))"""
-_STAYING = """SELECT derivation FROM temp.kept UNION SELECT derivation FROM realisations
-    WHERE object NOT IN (SELECT id FROM temp.live) AND object NOT IN (SELECT id FROM temp.gone)"""
-_STAYS = """SELECT 1 FROM objects WHERE base = :base AND id NOT IN (SELECT id FROM temp.gone)
+# from the outputs that were found last
+_FOLLOW = """INSERT OR IGNORE INTO temp.recorded (id)
+    SELECT input FROM temp.recorded CROSS JOIN edges ON output = recorded.id WHERE place > ?"""
+_STAY = """INSERT OR IGNORE INTO temp.stays SELECT object FROM outputs
+    WHERE object IS NOT NULL AND id IN (SELECT id FROM temp.recorded)"""
+_ABSENT = """INSERT OR IGNORE INTO temp.named SELECT base FROM outputs
+    WHERE base IS NOT NULL AND object IS NULL AND +id IN (SELECT id FROM temp.recorded)"""
+_BARE = """INSERT OR IGNORE INTO temp.recorded (id)
+    SELECT id FROM outputs WHERE object IN (SELECT id FROM temp.stays) AND id NOT IN (SELECT id FROM temp.recorded)
+    UNION ALL SELECT id FROM outputs WHERE base IN (SELECT base FROM temp.named)"""
+_KEPT = """INSERT OR IGNORE INTO temp.kept SELECT derivation FROM outputs
+    WHERE base IS NOT NULL AND id IN (SELECT id FROM temp.recorded)"""
+_DEAD = "id NOT IN (SELECT id FROM temp.stays)"
+_BY_AGE = f"SELECT id, base, registered FROM objects WHERE {_DEAD} ORDER BY registered, id"  # noqa: S608
+_LOST = """SELECT outputs.id FROM derivations CROSS JOIN outputs ON outputs.derivation = derivations.id
+    WHERE derivations.id NOT IN (SELECT id FROM temp.kept) AND base IS NOT NULL
+    AND (object IS NULL OR object NOT IN (SELECT id FROM temp.stays))"""
+_STAYING = """SELECT name FROM derivations WHERE id IN (SELECT id FROM temp.kept
+    UNION SELECT derivation FROM outputs WHERE object IN (SELECT id FROM temp.stays))"""
+_STAYS = """SELECT 1 FROM objects WHERE base = :base AND id IN (SELECT id FROM temp.stays)
     UNION SELECT 1 FROM temp.named WHERE base = :base"""
-_FORGET = (
-    f"DELETE FROM realisations WHERE {_LOST}",  # noqa: S608
-    "UPDATE realisations SET object = NULL WHERE object IN (SELECT id FROM temp.gone)",
-    "DELETE FROM objects WHERE id IN (SELECT id FROM temp.gone)",
+_FORGET_RECORDS = (f"UPDATE outputs SET base = NULL, object = NULL WHERE id IN ({_LOST})", *TIDY)  # noqa: S608
+_FORGET_OBJECTS = (
+    "UPDATE outputs SET object = NULL WHERE object NOT IN (SELECT id FROM temp.stays)",
+    "DELETE FROM objects WHERE id NOT IN (SELECT id FROM temp.stays)",
     "DELETE FROM files WHERE object NOT IN (SELECT id FROM objects)",
 )
-_COUNT_LOST = f"SELECT count(*) FROM realisations WHERE {_LOST}"  # noqa: S608
 
 
 class Marks:
@@ -81,36 +80,35 @@ class Marks:
         with self._database.connected() as connection:
             connection.executemany("INSERT OR IGNORE INTO temp.named VALUES (?)", ((name,) for name in names))
             connection.execute(
-                "INSERT OR IGNORE INTO temp.live"
+                "INSERT OR IGNORE INTO temp.stays"
                 " SELECT id FROM objects WHERE base IN (SELECT base FROM temp.named)"
             )
-            start = "SELECT id FROM realisations WHERE derivation = ? AND output = ?"
-            connection.executemany(f"INSERT OR IGNORE INTO temp.needed {start}", list(roots))
-            connection.execute(_CLOSURE.format(start="SELECT id FROM temp.needed", table="needed"))
+            connection.executemany(f"INSERT OR IGNORE INTO temp.recorded (id) {OUTPUT}", list(roots))
+            followed = _follow(connection, 0)
             if keep_inputs:
-                connection.execute(_LIVE)
-                connection.execute(
-                    "INSERT OR IGNORE INTO temp.named SELECT base FROM realisations"
-                    " WHERE object IS NULL AND id IN (SELECT id FROM temp.needed)"
-                )
-            connection.execute(_CLOSURE.format(start=_BARE, table="recorded"))
+                connection.execute(_STAY)
+                connection.execute(_ABSENT)
+            connection.execute(_BARE)
+            _follow(connection, followed)
             # all outputs of a derivation or none: one that is not known would be built anew, and with it the others
             connection.execute(_KEPT)
 
-    def dead(self) -> Iterator[tuple[int, StorePath, int]]:
-        """Objects that are not live, those registered first coming first: the row's number, the path and when."""
-        for number, base, registered in self._database.stream(_DEAD):
-            digest, _, name = str(base).partition("-")  # what is no name of an object is found to be missing
-            yield int(str(number)), StorePath(digest, name), int(str(registered))
+    def dead(self) -> Iterator[str]:
+        """Base names of objects that do not stay."""
+        return self._database.bases(_DEAD)
 
-    def condemn(self, numbers: Iterable[int]) -> None:
-        """These objects go."""
+    def by_age(self) -> Iterator[tuple[int, str, int]]:
+        """The same, those registered first coming first: the row's number, the base name and when."""
+        return cast(Iterator[tuple[int, str, int]], self._database.stream(_BY_AGE))
+
+    def spare(self, numbers: Iterable[int]) -> None:
+        """These objects stay, although they are dead."""
         with self._database.connected() as connection:
-            connection.executemany("INSERT INTO temp.gone VALUES (?)", ((number,) for number in numbers))
+            connection.executemany("INSERT INTO temp.stays VALUES (?)", ((number,) for number in numbers))
 
     def lost(self) -> int:
         """How many realisations go."""
-        [[count]] = self._database.stream(_COUNT_LOST)
+        [[count]] = self._database.stream(f"SELECT count(*) FROM ({_LOST})")  # noqa: S608
         return int(str(count))
 
     def named(self) -> set[str]:
@@ -122,15 +120,22 @@ class Marks:
         with self._database.connected() as connection:
             return connection.execute(_STAYS, {"base": base}).fetchone() is not None
 
-    def derivations(self) -> Iterator[str]:
-        """Those of which realisations stay."""
-        return (str(each) for [each] in self._database.stream(_STAYING))
+    def logs(self) -> Iterator[str]:
+        """Names of the logs of derivations of which realisations stay."""
+        return (f"{each}.zst" for [each] in self._database.stream(_STAYING))
 
-    def forget(self) -> None:
-        """Takes out of the index all that goes, in one transaction."""
+    def forget(self, *, objects: bool) -> None:
+        """Takes out of the index all that goes, in one transaction; `objects`: whether any of these do."""
         with self._database.transaction() as connection:
-            for statement in _FORGET if self._any_gone() else _FORGET[:1]:
+            for statement in (*_FORGET_RECORDS, *(_FORGET_OBJECTS if objects else ())):
                 connection.execute(statement)
 
-    def _any_gone(self) -> bool:
-        return any(self._database.stream("SELECT 1 FROM temp.gone LIMIT 1"))
+
+def _follow(connection: sqlite3.Connection, followed: int) -> int:
+    """Adds what was found after the first `followed` to be found was made from; returns how many are found then."""
+    while True:
+        [found] = connection.execute("SELECT coalesce(max(place), 0) FROM temp.recorded").fetchone()
+        if found == followed:
+            return followed
+        connection.execute(_FOLLOW, (followed,))
+        followed = found

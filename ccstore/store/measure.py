@@ -1,16 +1,25 @@
-"""How much room on the disk deleting things would give back."""
+"""How much room on the disk deleting things would give back.
+
+Asking for the sizes of very many objects takes as long as all the rest of a dry collection: `Sizes` has that done in
+another process meanwhile. `serve` is what it runs.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
+from ccstore.store import workers
 from ccstore.store.files import BLOCK
 
+MANY = 50_000  # objects: with fewer it is done before another Python has started
 Place = Path | str  # of a file: where there are very many, pathlib takes its time
 
 
@@ -22,7 +31,12 @@ class Measure:
 
     def add(self, path: Place) -> int:
         """Bytes that deleting `path` would free beyond what was added before; 0 if it is not there."""
-        return sum(map(self._count, _each(path)))
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return 0
+        size = self._count(status)
+        return size + sum(map(self._count, _inside(path))) if stat.S_ISDIR(status.st_mode) else size
 
     def add_all(self, paths: Iterable[Place]) -> int:
         return sum(self.add(path) for path in paths)
@@ -34,6 +48,50 @@ class Measure:
         key = (status.st_dev, status.st_ino)
         self._names[key] += 1
         return size if self._names[key] == status.st_nlink else 0
+
+
+class Sizes:
+    """What deleting objects in `folder` would free; a context manager, after which no process is left."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._names: list[Sequence[str]] = []
+        self._worker: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Sizes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._worker:
+            self._worker.kill()
+            self._worker.communicate()
+
+    def add(self, names: Sequence[str]) -> None:
+        """These objects too, by their base names. Those added first decide whether there is a process for it."""
+        with contextlib.suppress(OSError):  # then it is done here
+            if not self._names and len(names) >= MANY and workers.can_start():
+                self._worker = workers.start("ccstore.store.measure", self._folder)
+            if self._worker and self._worker.stdin:
+                self._worker.stdin.write("".join([f"{name}\n" for name in names]).encode())
+        self._names.append(names)
+
+    def total(self) -> int:
+        """Bytes, in all; nothing can be added any more."""
+        if self._worker:
+            answer, _ = self._worker.communicate()
+            if self._worker.returncode == 0:
+                return int(answer)
+        return _freed(self._folder, chain.from_iterable(self._names))
+
+
+def serve() -> None:
+    """Prints what deleting the objects would free that the lines of standard input name."""
+    workers.outlive_interrupts()
+    print(_freed(sys.argv[1], (line.rstrip("\n") for line in sys.stdin)))
+
+
+def _freed(folder: str, names: Iterable[str]) -> int:
+    return Measure().add_all(f"{folder}/{name}" for name in names)
 
 
 def disk_usage(paths: Iterable[Place]) -> int:

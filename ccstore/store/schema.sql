@@ -39,3 +39,49 @@ CREATE TABLE files (
     object INTEGER NOT NULL,   -- objects.id; deleted together with the object's row
     PRIMARY KEY (key, object)
 ) WITHOUT ROWID;
+
+-- migration 3
+-- Closures are followed by numbers: derivations and their outputs are named once. An output that is known only as an
+-- input (a cache may have it) has no `base`, and no edges of its own.
+CREATE TABLE derivations (
+    id   INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE   -- 64 hex digits
+);
+CREATE TABLE outputs (
+    id         INTEGER PRIMARY KEY,
+    derivation INTEGER NOT NULL REFERENCES derivations (id),
+    name       TEXT NOT NULL,
+    base       TEXT,
+    object     INTEGER REFERENCES objects (id),
+    UNIQUE (derivation, name)
+);
+CREATE TABLE edges (
+    output INTEGER NOT NULL REFERENCES outputs (id),
+    input  INTEGER NOT NULL REFERENCES outputs (id),
+    PRIMARY KEY (output, input)
+) WITHOUT ROWID;
+INSERT INTO derivations (name) SELECT derivation FROM realisations UNION SELECT derivation FROM inputs;
+INSERT INTO outputs (id, derivation, name, base, object)
+    SELECT realisations.id, derivations.id, output, base, object
+    FROM realisations CROSS JOIN derivations ON derivations.name = derivation;
+INSERT OR IGNORE INTO outputs (derivation, name)
+    SELECT derivations.id, output FROM inputs CROSS JOIN derivations ON derivations.name = derivation;
+INSERT INTO edges (output, input)
+    SELECT realisation, outputs.id FROM inputs
+    CROSS JOIN derivations ON derivations.name = inputs.derivation
+    CROSS JOIN outputs ON outputs.derivation = derivations.id AND outputs.name = inputs.output;
+CREATE INDEX outputs_by_base ON outputs (base);
+CREATE INDEX outputs_by_object ON outputs (object);
+CREATE INDEX edges_by_input ON edges (input);
+DROP TABLE inputs;
+DROP TABLE realisations;
+
+-- They have the names and columns of the tables that they replace, so that a store which cannot be written to, and
+-- so keeps its old schema, is read in the same words.
+CREATE VIEW realisations (id, derivation, output, base, object) AS
+    SELECT outputs.id, derivations.name, outputs.name, base, object
+    FROM outputs JOIN derivations ON derivations.id = outputs.derivation
+    WHERE base IS NOT NULL;
+CREATE VIEW inputs (realisation, derivation, output) AS
+    SELECT edges.output, derivations.name, outputs.name
+    FROM edges JOIN outputs ON outputs.id = edges.input JOIN derivations ON derivations.id = outputs.derivation;

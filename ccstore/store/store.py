@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -125,7 +126,9 @@ def _open(layout: Layout) -> Store:
             folder.mkdir(exist_ok=True)
         optimising.settle(layout, gc_lock(layout))
     if layout.index.exists():
-        return Store(layout, Database(layout.root, layout.index, writable=writable), writable=writable)
+        room = partial(reserve.spend_if_needed, layout)
+        database = Database(layout.root, layout.index, writable=writable, make_room=room)
+        return Store(layout, database, writable=writable)
     if not writable:
         raise read_only(layout.root)
     was_lost = any(layout.objects.iterdir()) or any(layout.realisations.iterdir())

@@ -22,6 +22,7 @@ from tests import namespaces
 from tests.conftest import unmet
 from tests.crash.killing import in_child, spread, steps_of
 from tests.crash.tiny import Tiny, strays
+from tests.store.samples import older
 
 PAGE = 4096
 ROOMY = 64 << 20  # bytes
@@ -106,8 +107,9 @@ def test_a_disk_that_is_full_at_every_size(tiny: Tiny, memory: Path, full: bool)
     print((memory / "log").read_text())
 
 
-def test_a_disk_without_a_byte_left(tiny: Tiny, memory: Path) -> None:
-    """Somebody else filled it: a collection is what makes room, so it must need none."""
+@pytest.mark.parametrize("upgraded", [False, True])
+def test_a_disk_without_a_byte_left(upgraded: bool, tiny: Tiny, memory: Path) -> None:
+    """Somebody else filled it: a collection is what makes room, so it must need none, not even for a new schema."""
     disk = memory / "disk"
     mine = tiny.with_store_of_its_own(disk / "store")
 
@@ -116,6 +118,8 @@ def test_a_disk_without_a_byte_left(tiny: Tiny, memory: Path) -> None:
         mine.realize()
         mine.edit("another\n")
         mine.realize()
+        if upgraded:
+            older(mine.store / "index.sqlite", 2)
         used = ROOMY - os.statvfs(disk).f_bavail * PAGE
         enter.mount("", str(disk), "", enter.MS_REMOUNT, f"size={used}")
         assert os.statvfs(disk).f_bavail == 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from ccstore.model.derivation import Derivation
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.realisation import OutputId, Realisation
 from ccstore.ports import Fault, no_fault
+from ccstore.store.database import migrations
 from ccstore.store.session import Session
 from ccstore.store.store import Store
 
@@ -50,6 +53,22 @@ def realise(store: Store, session: Session, step: str, *inputs: Realisation) -> 
     found = Realisation(OutputId(derivation.id, "out"), info, tuple(each.id for each in inputs))
     store.realisations.record(derivation, [found])
     return found
+
+
+def older(index: Path, schema: int) -> None:
+    """Makes of the index what a version of ccstore with this schema, 1 or 2, would have; others may have it open."""
+    tables = ("objects", "realisations", "inputs", "files")[: 2 + schema]
+    with closing(sqlite3.connect(index, isolation_level=None)) as connection:
+        rows = {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
+        found = connection.execute("SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view')")
+        for kind, name in found.fetchall():
+            connection.execute(f"DROP {kind} {name}")
+        for step in migrations()[:schema]:
+            connection.executescript(step)
+        for table in tables:
+            for row in rows[table]:
+                connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+        connection.execute(f"PRAGMA user_version = {schema}")
 
 
 def listing(folder: Path) -> list[str]:

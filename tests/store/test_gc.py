@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from ccstore.errors import CcError
 from ccstore.model.realisation import OutputId, Realisation
-from ccstore.store import gc, verify
+from ccstore.store import gc, measure, verify, workers
 from ccstore.store.explain import keepers
 from ccstore.store.gc import GcOptions
 from ccstore.store.store import Store
@@ -101,6 +102,28 @@ def test_freed_bytes_count_a_file_with_two_names_once(store: Store) -> None:
     planned = gc.collect(store, GcOptions(dry_run=True))
     assert 1 << 20 <= planned.freed < (1 << 20) + (1 << 16)
     assert gc.collect(store).freed == planned.freed
+
+
+@pytest.mark.parametrize("serves", ["ccstore.store.measure", "ccstore.store.nothing"])
+def test_sizes_of_many_are_added_up_in_another_process(
+    serves: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And in this one, if that dies."""
+    with store.session() as session:
+        for name in ("a", "b"):
+            with session.staging(name) as staging:
+                (staging / "out").mkdir()
+                (staging / "out/large").write_bytes(b"shared" * 100_000)
+                (staging / "out/own").write_text(name)
+                session.register(staging / "out", name)
+    shutil.copytree(store.layout.object(store.objects.all()[0].path), store.layout.objects / f"{'0' * 32}-c")
+    here = gc.collect(store, GcOptions(dry_run=True))
+    started = [workers.start(serves, str(store.layout.objects))]
+    monkeypatch.setattr(measure, "MANY", 1)
+    monkeypatch.setattr(workers, "start", lambda *_: started[0])
+    assert gc.collect(store, GcOptions(dry_run=True)) == here
+    assert (started[0].returncode == 0, len(here.names)) == (serves != "ccstore.store.nothing", 3)
+    assert gc.collect(store).freed == here.freed
 
 
 def test_the_oldest_go_first_until_the_store_is_small_enough(store: Store) -> None:

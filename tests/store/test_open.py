@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from ccstore.errors import CcError
+from ccstore.model.realisation import OutputId, Realisation
 from ccstore.store import database, gc, verify
 from ccstore.store.files import remove
+from ccstore.store.gc import GcOptions
 from ccstore.store.rebuild import rebuild, settle
 from ccstore.store.store import Store
-from tests.store.samples import can_unshare, listing, ordinary, python, realise, register
+from tests.store.samples import can_unshare, derive, listing, older, ordinary, python, realise, register
 
 needs_mount = pytest.mark.skipif(not can_unshare(), reason="no file system can be mounted here (unshare -rm)")
 
@@ -21,6 +23,30 @@ def code_of(root: Path, *, create: bool = True) -> str:
     with pytest.raises(CcError) as caught:
         Store.open(root, create=create)
     return caught.value.code
+
+
+def sample(store: Store) -> object:
+    """Makes two realisations with a root, one known from a cache whose input is not, and one that nothing keeps."""
+    with store.session() as session:
+        first = realise(store, session, "one")
+        second = realise(store, session, "two", first)
+        realise(store, session, "other")
+        cached = Realisation(
+            OutputId(derive("cached").id, "out"),
+            second.object,
+            (OutputId("c" * 64, "dev"), first.id),
+            origin="substituted",
+        )
+        store.realisations.record(None, [cached])
+        store.roots.add("p/two", second.object.path, second.id)
+    return knowledge(store)
+
+
+def knowledge(store: Store) -> object:
+    """What the index says, and what a collection would make of it."""
+    database = store.database
+    realised = [store.realisations.of_object(each.path) for each in store.objects.all()]
+    return database.objects(), database.facts(), realised, gc.collect(store, GcOptions(dry_run=True))
 
 
 def test_a_store_that_is_not_there(tmp_path: Path) -> None:
@@ -48,6 +74,44 @@ def test_a_newer_index(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "index.sqlite") as connection:
         connection.execute(f"PRAGMA user_version = {len(database.migrations()) + 1}")
     assert code_of(tmp_path) == "newer-store"
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_an_older_index_is_upgraded(schema: int, store: Store) -> None:
+    before = sample(store)
+    older(store.layout.index, schema)
+    with Store.open(store.root) as opened:
+        assert knowledge(opened) == before
+        assert verify.verify(opened, full=True) == []
+
+
+UPGRADED = """
+import os, sys
+from pathlib import Path
+from ccstore.store import database
+from ccstore.store.store import Store
+
+whole = database._statements
+
+def some(script):
+    for number, statement in enumerate(whole(script)):
+        if number == int(sys.argv[2]):
+            os._exit(9)
+        yield statement
+
+database._statements = some
+Store.open(Path(sys.argv[1]))
+"""
+
+
+def test_an_upgrade_that_is_killed_leaves_the_older_index(store: Store) -> None:
+    before = sample(store)
+    older(store.layout.index, 2)
+    steps = list(database._statements(database.migrations()[2]))
+    for number in range(len(steps)):
+        assert python(UPGRADED, str(store.root), str(number)).returncode == 9
+    with Store.open(store.root) as opened:
+        assert knowledge(opened) == before
 
 
 def test_an_index_that_is_no_database(tmp_path: Path) -> None:
@@ -141,6 +205,8 @@ def refused(act):
 root = Path(sys.argv[1])
 with Store.open(root, create=False) as store:
     info, = store.objects.all()
+    found, = store.realisations.of_object(info.path)
+    assert found.object == info and found.id in store.database.facts()
     assert store.objects.has(info.path) and not store.writable
     assert verify.verify(store, full=True) == []
     refused(store.session)
@@ -153,9 +219,12 @@ refused(lambda: Store.open(root / "objects" / "new"))
 """
 
 
-def test_a_store_that_belongs_to_somebody_else_can_be_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("schema", [1, 2, 3])
+def test_a_store_that_belongs_to_somebody_else_can_be_read(schema: int, tmp_path: Path) -> None:
     with Store.open(tmp_path / "s") as store, store.session() as session:
-        register(session)
+        realise(store, session, "one")
+    if schema < 3:
+        older(store.layout.index, schema)
     folders = [tmp_path / "s", *store.layout.folders()]
     store.layout.gc_lock.chmod(0o444)
     for folder in folders:
@@ -172,7 +241,7 @@ def test_a_store_that_belongs_to_somebody_else_can_be_read(tmp_path: Path) -> No
 @needs_mount
 def test_a_read_only_file_system(tmp_path: Path) -> None:
     with Store.open(tmp_path / "s") as store, store.session() as session:
-        register(session)
+        realise(store, session, "one")
     mount = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
     before = ("unshare", "-rm", "sh", "-c", mount, str(tmp_path / "s"))
     done = python(READ_ONLY, str(tmp_path / "s"), before=before)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import threading
 from pathlib import Path
@@ -23,7 +22,7 @@ from ccstore.store.session import Session
 from ccstore.store.sharing import Shared
 from ccstore.store.store import Store
 from tests.conftest import needs
-from tests.store.samples import can_unshare, listing, ordinary, python
+from tests.store.samples import can_unshare, listing, older, ordinary, python
 
 LARGE = os.urandom(2_500_000)
 SAME, RUN = b"same" * 5000, b"run!" * 5000
@@ -241,8 +240,7 @@ def test_a_store_of_an_older_version_and_a_new_index_know_the_files(
     parted: tuple[Store, list[ObjectInfo]],
 ) -> None:
     store, infos = parted
-    with sqlite3.connect(store.layout.index) as older:
-        older.executescript("DROP TABLE files; PRAGMA user_version = 1")
+    older(store.layout.index, 1)
     with Store.open(store.root) as opened:
         assert gc.collect(opened, OPTIMISE).shared.files == 4
     part(store, *infos)
