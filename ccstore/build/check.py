@@ -117,7 +117,7 @@ def check(
     steps = _steps(work, refs, options.recursive)
     missing = [target for target, ref in zip(targets, refs, strict=True) if work.realised(ref) is None]
     if missing:
-        work.realize(missing, sink=sink, cancel=cancel)
+        work.realize(missing, sink=sink, options=Options(assist=False), cancel=cancel)
     clock = options.left_out.get("clock") or clock_library(work, sink, cancel)
     with work.store.session() as session:
         checker = _Checker(work, session, options, evidence, clock, sink, cancel)
@@ -156,7 +156,8 @@ class _Checker:
             if known:
                 self.session.protect(known.object.path)
         wanted = [*references, *outputs]
-        found = self.work.realize_refs(wanted, sink=self.sink, options=Options(), cancel=self.cancel)
+        options = Options(assist=False)  # as configured it might be
+        found = self.work.realize_refs(wanted, sink=self.sink, options=options, cancel=self.cancel)
         for each in found.values():
             self.session.protect(each.object.path)
         derivation = step.resolve({ref: found[ref].object.nar_hash for ref in references})

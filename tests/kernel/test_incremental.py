@@ -49,9 +49,8 @@ def a_c_file(tree: Path) -> str:
 
 
 def a_header(tree: Path) -> str:
-    return replaced(
-        tree, "include/linux/sched.h", "#define _LINUX_SCHED_H", "#define _LINUX_SCHED_H\n#define A_TEST 1"
-    )
+    line = "#define	MAX_SCHEDULE_TIMEOUT		LONG_MAX"
+    return replaced(tree, "include/linux/sched.h", line, line.replace("LONG_MAX", "(LONG_MAX - 1)"))
 
 
 def a_makefile_flag(tree: Path) -> str:
@@ -106,7 +105,7 @@ def project(full: bool, real_kernel: Shell, tmp_path_factory: pytest.TempPathFac
 
 def test_every_change_gives_the_bytes_of_a_clean_build(project: Shell) -> None:
     project.run("realize", "--incremental", "changed", timeout=3000)  # fills the folder
-    tree = project.path("kernel.tree")
+    tree, before = project.path("kernel.tree"), b""
     for name, change in CHANGES:
         patch, text = ("", change) if isinstance(change, str) else (change(tree), "")
         write(project.project / "change.config", text)
@@ -117,6 +116,9 @@ def test_every_change_gives_the_bytes_of_a_clean_build(project: Shell) -> None:
         seconds = [cpu_seconds(project, purity) for purity in ("incremental", "clean")]
         print(f"{name}: {seconds[0]:.0f} s of CPU time, clean {seconds[1]:.0f} s")
         assert paths[0] == paths[1], name
+        after = (project.store / "objects" / paths[0][0] / "vmlinux").read_bytes()
+        assert after != before, name
+        before = after
 
 
 def both(project: Shell, option: str) -> list[str]:
