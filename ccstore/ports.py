@@ -102,15 +102,30 @@ class Conditions:
 
 
 @dataclass(frozen=True, slots=True)
-class Assistance:
-    """What makes a build faster and must not change what comes out; all of it are folders of this host.
+class Launcher:
+    """What compilers are started through on a cluster: `recc`, a root tree of this host that has it; `folder`, with a
+    socket that leads to the cluster, where `toolchain` (`<hash>/<size>`) is the build's root; `script` stands in the
+    compilers' place."""
 
-    `compile_cache` is where ccache keeps its objects. `build` is `/build`, with what an earlier build left in it; it
-    is not emptied. `changed` has, by input, a folder (or file) whose entries are shown instead of the input's, with
-    the same content and the time of now: those that are not what the earlier build saw.
+    recc: Path
+    folder: Path
+    script: str
+    toolchain: str
+    instance: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Assistance:
+    """What makes a build faster and must not change what comes out; but for the cluster, folders of this host.
+
+    `compile_cache` is where ccache keeps its objects; in its stead compilers may have a `launcher`. `build` is
+    `/build`, with what an earlier build left in it; it is not emptied. `changed` has, by input, a folder (or file)
+    whose entries are shown instead of the input's, with the same content and the time of now: those that are not what
+    the earlier build saw.
     """
 
     compile_cache: Path | None = None
+    launcher: Launcher | None = None
     build: Path | None = None
     changed: Mapping[str, Path] = field(default_factory=dict)
 

@@ -1,6 +1,6 @@
 """Making a build faster by what earlier builds left, without a change to what comes out (DESIGN, rule 11).
 
-*assisted*     the build sees a compile cache, `/ccache`, of its toolchain
+*assisted*     the build sees a compile cache, `/ccache`, of its toolchain, or has a cluster compile
 *incremental*  it goes on in the folder that the last build of the same step left, and sees what changed since then as
                changed now; `make` does the rest
 
@@ -14,14 +14,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from ccstore.build.resolve import Outputs
+from ccstore.codec.rechannel import Remote
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink
 from ccstore.executor import layout
+from ccstore.executor.distribute import distributed
 from ccstore.model.derivation import Derivation
 from ccstore.model.graph import Build, Step
 from ccstore.model.hashes import Sha256
 from ccstore.model.realisation import Purity, Realisation, worst
-from ccstore.ports import Assistance, BuildRequest, Cancel
+from ccstore.ports import Assistance, BuildRequest, Cancel, Launcher, Tree
+from ccstore.recipe.scripts import script
 from ccstore.store.compile_cache import compile_cache
 from ccstore.store.history import History, Usual
 from ccstore.store.store import Store
@@ -30,11 +33,12 @@ from ccstore.store.warm import Inputs, Warm, borrow_folder
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a run asks for: a compile cache, and going on where the last build of the same project's step ended; or,
-    with `pure`, that nothing counts which was made so."""
+    """What a run asks for: a compile cache, or compiling on a cluster, and going on where the last build of the same
+    project's step ended; or, with `pure`, that nothing counts which was made so."""
 
     project: str = ""
     compile_cache: bool = False
+    distribute: bool = False
     incremental: bool = False
     pure: bool = False
 
@@ -47,6 +51,14 @@ class Wish:
 
 
 CLEAN = Wish()
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where `Wish.distribute` compiles, and the root tree that has recc."""
+
+    remote: Remote
+    recc: Tree
 
 
 @dataclass
@@ -96,9 +108,10 @@ def assisted(
     request: BuildRequest,
     sink: Sink,
     cancel: Cancel,
+    cluster: Cluster | None = None,
 ) -> Iterator[Assisted]:
     """`request` with the assistance that `wish` asks for and `step` can use; `objects` are the inputs of the request,
-    the toolchain under "". Raises as `ccstore.store.warm.borrow_folder`."""
+    the toolchain under "". Raises as `ccstore.store.warm.borrow_folder`, and as `ccstore.executor.distribute`."""
     found = Assisted(request)
     given = Assistance()
     with ExitStack() as stack:
@@ -110,6 +123,9 @@ def assisted(
                 sink(
                     Noted(f"no compile cache: the toolchain has no /{layout.CCACHE}", step.name, warning=True)
                 )
+        if cluster and step.resumes:
+            launcher = stack.enter_context(_launched(cluster, request, sink, cancel))
+            given, found.purity = replace(given, launcher=launcher), "assisted"
         if wish.incremental and step.resumes:
             inputs = {name: path for name, path in objects.items() if name}
             name, key = (wish.project, step.name), folder_key(derivation)
@@ -125,6 +141,17 @@ def assisted(
         yield found
 
 
+@contextmanager
+def _launched(cluster: Cluster, request: BuildRequest, sink: Sink, cancel: Cancel) -> Iterator[Launcher]:
+    """What compiles on the cluster; says at the end how that went."""
+    folder = request.scratch.with_name("cluster")
+    folder.mkdir()
+    text = script("compiler.sh")
+    with distributed(cluster.remote, cluster.recc, text, request, folder, cancel) as (launcher, tally):
+        yield launcher
+    sink(Noted(str(tally), request.label, warning=bool(tally.here)))
+
+
 def folder_key(derivation: Derivation) -> str:
     """What a build folder was built from, but for the content of the inputs: 64 hex digits."""
     anything = Sha256.of(b"")
@@ -135,7 +162,7 @@ def usual_of(history: History, step: Step, wish: Wish) -> Usual | None:
     """What `step` usually takes with the assistance that `wish` asks for, else without."""
     resumes = isinstance(step, Build) and step.resumes
     purities: list[Purity] = ["clean"]
-    if resumes and wish.compile_cache:
+    if resumes and (wish.compile_cache or wish.distribute):
         purities.append("assisted")
     if resumes and wish.incremental:
         purities.append("incremental")

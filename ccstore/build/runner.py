@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from ccstore.build.assistance import CLEAN, Assisted, Wish, assisted, usual_of
+from ccstore.build.assistance import CLEAN, Assisted, Cluster, Wish, assisted, usual_of
 from ccstore.build.buildlog import BuildLog
 from ccstore.build.failure import build_error
 from ccstore.build.kept import keep
@@ -68,6 +68,7 @@ class Runner:
     only_substitute: bool = False
     damaged: set[StorePath] = field(default_factory=set)
     wish: Wish = CLEAN
+    cluster: Cluster | None = None
     fault: Fault = no_fault
     builtins: Mapping[str, Builtin] = field(default_factory=lambda: BUILTINS)
 
@@ -189,7 +190,15 @@ class Runner:
                 plain = self._request(step, derivation, inputs, staging)
                 objects = {name: each.object.path for name, each in inputs.items()}
                 aid = assisted(
-                    self.wish, self.store, step, derivation, objects, plain, self.sink, self.cancel
+                    self.wish,
+                    self.store,
+                    step,
+                    derivation,
+                    objects,
+                    plain,
+                    self.sink,
+                    self.cancel,
+                    self.cluster,
                 )
                 aided = stack.enter_context(aid)
                 request = aided.request

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 
 from ccstore.build import evaluation
-from ccstore.build.assistance import CLEAN, Wish, usual_of
+from ccstore.build.assistance import CLEAN, Cluster, Wish, usual_of
 from ccstore.build.caches import chosen, configured, to_text, trusted_keys
 from ccstore.build.estimate import Estimate, Limits, estimate
 from ccstore.build.evaluation import Known
@@ -34,6 +34,7 @@ from ccstore.codec.nar import nar_hash
 from ccstore.codec.rechannel import Remote
 from ccstore.errors import CcError
 from ccstore.events import Foreseen, Noted, Sink, all_of, ignore
+from ccstore.executor.distribute import RECC
 from ccstore.executor.docker import Docker
 from ccstore.executor.jobserver import Jobserver
 from ccstore.executor.remote import RemoteExecutor
@@ -67,8 +68,9 @@ class Options:
     remote service runs them); None: as configured, else as the host has.
 
     Caches are asked if `substitute`; `cache` names one that is asked alone. Without `build` nothing else is done.
-    `assist`: builds see a compile cache (None: as configured, and never where the variable CI is set); `incremental`:
-    they go on where the last one ended; `pure`: neither is done, and nothing so made counts (build/assistance.py).
+    `assist`: builds see a compile cache (None: as configured, and never where the variable CI is set); `distribute`:
+    they compile on the service for remote execution; `incremental`: they go on where the last one ended; `pure`: none
+    of it is done, and nothing so made counts (build/assistance.py).
     """
 
     jobs: int | None = None
@@ -80,6 +82,7 @@ class Options:
     build: bool = True
     remote: str | None = None
     assist: bool | None = None
+    distribute: bool = False
     incremental: bool = False
     pure: bool = False
 
@@ -292,11 +295,12 @@ class Workspace:
         """Makes outputs exist and names some as `roots`; objects in `damaged` are made again, and leave the set."""
         self.store.watch(sink)
         cancel = cancel or Cancel()
+        wish = self.wish(options)
+        cluster = self._cluster(options, sink, cancel) if wish.distribute else None
         with self.store.session() as session, contextlib.ExitStack() as stack:
             sources = self.sources(options, sink, cancel)
             if sources:
                 stack.enter_context(sources)
-            wish = self.wish(options)
             knowledge = self._knowledge(sources, wish.accepts)
             limits = self._limits(options)
             if foresee:
@@ -309,6 +313,7 @@ class Workspace:
                 session=session,
                 executor=executor,
                 wish=wish,
+                cluster=cluster,
                 mirrors=self.mirrors,
                 sink=sink,
                 cancel=cancel,
@@ -332,22 +337,44 @@ class Workspace:
 
     def wish(self, options: Options) -> Wish:
         """The assistance that builds get. Raises `usage` for what does not go together."""
-        asked = options.assist or options.incremental
+        asked = options.assist or options.distribute or options.incremental
         if options.pure and asked:
-            hint = "--pure does without what earlier builds left: leave one of them out"
-            raise CcError("usage", "--pure refuses --assist and --incremental", hint=hint)
+            hint = "--pure does without all help: leave one of them out"
+            raise CcError("usage", "--pure refuses --assist, --distribute and --incremental", hint=hint)
+        if options.assist and options.distribute:
+            hint = "the service remembers what it compiled: leave --assist out"
+            raise CcError("usage", "--distribute does without a compile cache of this host", hint=hint)
         if options.incremental and options.keep_failed:
             hint = "its folder is kept anyway, for the next build: leave --keep-failed and --shell-on-failure out"
             raise CcError("usage", "an incremental build that fails leaves nothing to keep", hint=hint)
         local = self.executor_name(options.executor) == "sandbox"
         if asked and not local:
-            hint = "builds in Docker and on a cluster are always clean: leave --assist and --incremental out"
-            raise CcError("usage", "only the sandbox can give a build what earlier ones left", hint=hint)
+            hint = "builds in Docker and on a cluster are always clean: leave the option out, or --executor sandbox"
+            message = "only builds in the sandbox can have --assist, --distribute and --incremental"
+            raise CcError("usage", message, hint=hint)
         assist = options.assist
         if assist is None and not os.environ.get("CI"):
             assist = self.project.config.assist or self.user.assist
-        cache = bool(assist) and local and not options.pure
-        return Wish(self.project.config.project, cache, options.incremental, pure=options.pure)
+        cache = bool(assist) and local and not options.pure and not options.distribute
+        project = self.project.config.project
+        return Wish(project, cache, options.distribute, options.incremental, options.pure)
+
+    def _cluster(self, options: Options, sink: Sink, cancel: Cancel) -> Cluster:
+        """What compiles where, with the tree of recc realised and rooted. Raises `usage`, `tool-missing`."""
+        remote, target = self.remote(options.remote), self.project.config.recc or self.user.recc
+        if target is None:
+            hint = "`recc: TARGET` in recipes/ccstore.yml, a recipe of kind debian with the package buildbox"
+            raise CcError(
+                "usage", "no root tree with recc is configured, which --distribute needs", hint=hint
+            )
+        ref, plain = self.graph.find(target), replace(options, distribute=False)
+        roots = {self.root_name(target): ref}
+        found = self.realize_refs([ref], sink=sink, options=plain, cancel=cancel, roots=roots)[ref]
+        tree = self.store.objects.tree(found.object.path)
+        if not (tree.path / RECC).is_file():
+            hint = "add the package buildbox to its recipe"
+            raise CcError("tool-missing", f"{target} has no /{RECC}, which --distribute needs", hint=hint)
+        return Cluster(remote, tree)
 
     def remote(self, url: str | None = None) -> Remote:
         """The service for remote execution: as configured, or another one at `url`. Raises `usage`.

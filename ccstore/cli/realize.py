@@ -48,8 +48,11 @@ from ccstore.ports import Cancel
     default=None,
     help="Let builds use what compilers made before (default: as configured, else not).",
 )
+@click.option(
+    "--distribute", is_flag=True, help="Compile kernels on the service for remote execution, by recc."
+)
 @click.option("--incremental", is_flag=True, help="Go on in the folder that the last build of a kernel left.")
-@click.option("--pure", is_flag=True, help="Make again what was made with either.")
+@click.option("--pure", is_flag=True, help="Make again what was made with any of these.")
 @executor_option("Where builds run.")
 @remote_option
 @click.option("--verbose", "-v", is_flag=True, help="Print the builds' output as it comes.")
@@ -70,6 +73,7 @@ def command(
     keep_failed: bool,
     shell_on_failure: bool,
     assist: bool | None,
+    distribute: bool,
     incremental: bool,
     pure: bool,
     executor: str | None,
@@ -90,6 +94,7 @@ def command(
     ccstore realize kernel^dev --cores 8    its headers, with eight make jobs
     ccstore realize kernel --incremental    after a change: what it reaches, and nothing else
     ccstore realize kernel --pure           the same, built whole; says whether the bytes agree
+    ccstore realize kernel --distribute --cores 32      its files, compiled by the workers of a cluster
     """
     began = time.monotonic()
     with open_workspace(store) as work:
@@ -102,6 +107,7 @@ def command(
             remote=remote,
             substitute=not no_substitute,
             assist=assist,
+            distribute=distribute,
             incremental=incremental,
             pure=pure,
         )

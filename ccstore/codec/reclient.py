@@ -68,6 +68,10 @@ class Client:
     def send(self, name: str, requests: Iterator[Any]) -> Any:
         return self._stub(name)(requests, timeout=_DEADLINE, metadata=self._metadata)
 
+    def passed_on(self, method: str, requests: Iterator[bytes]) -> Any:
+        """The answers to `requests`, messages of any method as they travel; raises grpc.RpcError in the middle."""
+        return self._channel.stream_stream(method)(requests, metadata=self._metadata)
+
     def _stub(self, name: str) -> Any:
         if name not in self._stubs:
             self._stubs[name] = stub(self._channel, name)

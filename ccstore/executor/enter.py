@@ -363,6 +363,14 @@ class Text(Operation):
         return f"write {len(self.text)} characters to {self.path}"
 
 
+class Program(Text):
+    """A small script."""
+
+    def execute(self, root: str) -> None:
+        super().execute(root)
+        os.chmod(mount_point(root, self.path, False), 0o555)  # noqa: S103
+
+
 class Folder(Operation):
     def __init__(self, path: str) -> None:
         self.path = path
@@ -441,7 +449,7 @@ class Setting(Operation):
 
 OPERATIONS = {
     each.__name__: each
-    for each in (Bind, Copy, Device, FileSystem, Folder, Freeze, Mask, Overlay, Link, Text, Setting)
+    for each in (Bind, Copy, Device, FileSystem, Folder, Freeze, Mask, Overlay, Link, Program, Text, Setting)
 }
 
 

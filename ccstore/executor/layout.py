@@ -7,7 +7,8 @@
     /dev /proc     a few harmless devices; the processes of the sandbox only; read-only
 
 With `Assistance` /build is a folder of the caller's, with what an earlier build left in it, some inputs have newer
-files in front of them, and a compile cache is at /ccache, in front of the compilers.
+files in front of them, and a compile cache is at /ccache, in front of the compilers. Or a script is there instead,
+which asks recc in /in/.recc, and a socket in /in/.cluster leads to where that compiles.
 
 A check (`Conditions`) has other values: /build is then a link to another folder, which may lie in memory, as may
 inputs; the root is an overlay if that link, or another user, has to be in it.
@@ -83,9 +84,11 @@ ENVIRONMENT = {
 }
 CLOCK = "/in/.clock.so"
 COMPILE_CACHE = "/ccache"
-COMPILERS = (
-    "/in/.compilers"  # before everything else in PATH: links to ccache, which finds the real ones after it
-)
+# before everything else in PATH: links to ccache, which finds the real ones after it, or scripts
+COMPILERS = "/in/.compilers"
+RECC, CLUSTER = "/in/.recc", "/in/.cluster"
+# what a compiler reads of its environment, which a worker is told
+COMPILER_ENVIRONMENT = ("LANG", "LC_ALL", "PATH", "SOURCE_DATE_EPOCH", "TZ")
 COMPILER_NAMES = ("cc", "gcc", "c++", "g++", "clang", "clang++")
 CCACHE = "usr/bin/ccache"
 CCACHE_SIZE = "5G"  # at most, for each toolchain
@@ -111,7 +114,7 @@ def environment(request: BuildRequest) -> dict[str, str]:
     }
     outputs = {output: f"/out/{output}" for output in request.outputs}
     usual = {**ENVIRONMENT, **mine, **_clock_settings(conditions), **outputs, **request.env}
-    return {**usual, **_ccache_settings(request, usual["PATH"])}
+    return {**usual, **_ccache_settings(request, usual["PATH"]), **_recc_settings(request, usual)}
 
 
 def _ccache_settings(request: BuildRequest, path: str) -> dict[str, str]:
@@ -126,6 +129,26 @@ def _ccache_settings(request: BuildRequest, path: str) -> dict[str, str]:
         "CCACHE_DIR": COMPILE_CACHE,
         "CCACHE_COMPILERCHECK": f"string:{request.root.nar_hash.hex}-{includable(request.inputs)}",
         "CCACHE_MAXSIZE": CCACHE_SIZE,
+    }
+
+
+def _recc_settings(request: BuildRequest, usual: Mapping[str, str]) -> dict[str, str]:
+    """For recc: what it sends has the paths that it has here, and comes from everywhere but the toolchain."""
+    launcher = request.assistance.launcher
+    if launcher is None:
+        return {}
+    platform = {"ISA": "x86-64", "OSFamily": "linux", "chrootRootDigest": launcher.toolchain}
+    return {
+        "PATH": f"{COMPILERS}:{usual['PATH']}",
+        "RECC_SERVER": f"unix:{CLUSTER}/socket",
+        "RECC_INSTANCE": launcher.instance,
+        "RECC_PROJECT_ROOT": "/",
+        "RECC_NO_PATH_REWRITE": "1",
+        "RECC_DEPS_GLOBAL_PATHS": "1",
+        "RECC_DEPS_EXCLUDE_PATHS": "/usr",
+        "RECC_RETRY_LIMIT": "2",
+        **{f"RECC_REMOTE_PLATFORM_{name}": value for name, value in platform.items()},
+        **{f"RECC_REMOTE_ENV_{name}": usual[name] for name in COMPILER_ENVIRONMENT if name in usual},
     }
 
 
@@ -268,12 +291,23 @@ def _inputs(request: BuildRequest) -> Iterator[enter.Operation]:
         yield enter.Text(f"/in/.builder/{name}", request.files[name])
     if request.conditions.clock:
         yield enter.Bind(str(request.conditions.clock.library), CLOCK)
-    if request.assistance.compile_cache is not None:
-        yield enter.Folder(COMPILERS)
-        for name in COMPILER_NAMES:
-            if os.path.lexists(request.root.path / "usr/bin" / name):
-                yield enter.Link(f"/{CCACHE}", f"{COMPILERS}/{name}")
+    yield from _compilers(request)
     yield enter.Freeze("/in")
+
+
+def _compilers(request: BuildRequest) -> Iterator[enter.Operation]:
+    """What is found in the compilers' place."""
+    launcher = request.assistance.launcher
+    if launcher is None and request.assistance.compile_cache is None:
+        return
+    if launcher is not None:
+        yield enter.Bind(str(launcher.recc), RECC)
+        yield enter.Bind(str(launcher.folder), CLUSTER, writable=True)
+    yield enter.Folder(COMPILERS)
+    for name in COMPILER_NAMES:
+        if os.path.lexists(request.root.path / "usr/bin" / name):
+            place = f"{COMPILERS}/{name}"
+            yield enter.Program(place, launcher.script) if launcher else enter.Link(f"/{CCACHE}", place)
 
 
 def _newer(request: BuildRequest, name: str) -> Iterator[enter.Operation]:
@@ -355,7 +389,8 @@ def command(interpreter: str, request: BuildRequest) -> str:
     """A shell command that runs the build again, in the same sandbox and in the same folders."""
     folders = shlex.join(map(str, host_folders(request)))
     program = shlex.join([interpreter, "-I", "-S", enter.__file__, "3"])
-    request = replace(request, jobserver=None)  # which is over then
+    # what is over then
+    request = replace(request, jobserver=None, assistance=replace(request.assistance, launcher=None))
     return f"mkdir -p {folders} &&\n{program} 3<<'END-OF-SANDBOX'\n{pretty(spec(request))}\nEND-OF-SANDBOX\n"
 
 

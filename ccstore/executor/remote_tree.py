@@ -70,12 +70,22 @@ class Folder:
         return blobs.message(described)
 
 
-def input_root(request: BuildRequest, blobs: Blobs) -> Digest:
-    """The digest of the input root; all that it consists of is in `blobs` afterwards. Raises `remote-unfit`."""
+def toolchain_root(toolchain: Tree, blobs: Blobs) -> Digest:
+    """The digest of a toolchain as a root for actions; all that it consists of is in `blobs` afterwards."""
+    return _toolchain(toolchain, blobs).store(blobs)
+
+
+def _toolchain(tree: Tree, blobs: Blobs) -> Folder:
     root = Folder()
-    _graft(root, "", request.root, blobs)
+    _graft(root, "", tree, blobs)
     for name in packing.MOUNT_POINTS:
         root.folders[name] = Folder(writable=name != "in")
+    return root
+
+
+def input_root(request: BuildRequest, blobs: Blobs) -> Digest:
+    """The digest of the input root; all that it consists of is in `blobs` afterwards. Raises `remote-unfit`."""
+    root = _toolchain(request.root, blobs)
     for name, tree in request.inputs.items():
         _graft(root.folders["in"], name, tree, blobs)
     for name, text in request.files.items():

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from ccstore.codec.signing import PublicKey
-from ccstore.recipe.values import NAME, Count, Flag, Model, Urls
+from ccstore.recipe.values import NAME, Count, Flag, Model, Target, Urls
 
 _SERVICE_URL = r"grpcs?://[^\s?#/][^\s?#]*|unix:/[^\s?#]+"
 _CACHE_URL = rf"https?://[^\s?#/][^\s?#]*|file:///[^\s?#]+|{_SERVICE_URL}"
@@ -132,6 +132,12 @@ class Settings(Model):
         default=None,
         description="Builds of kernels see a compile cache, as with `realize --assist`; never where CI is set.",
         examples=["true"],
+    )
+
+    recc: Target | None = Field(
+        default=None,
+        description="A root tree with recc, which `realize --distribute` compiles kernels with on `remote`.",
+        examples=["recc"],
     )
 
 

@@ -63,7 +63,7 @@ schedulers:
     property-set:
       !dynamic-property-set
       match-property-keys: [OSFamily, ISA]
-      wildcard-property-keys: [unixUID, unixGID]
+      wildcard-property-keys: [unixUID, unixGID, chrootRootDigest]
     assigners:
       - !priority-age-assigner
         count: 1
