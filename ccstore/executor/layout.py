@@ -147,6 +147,7 @@ def _recc_settings(request: BuildRequest, usual: Mapping[str, str]) -> dict[str,
         "RECC_DEPS_GLOBAL_PATHS": "1",
         "RECC_DEPS_EXCLUDE_PATHS": "/usr",
         "RECC_RETRY_LIMIT": "2",
+        "RECC_RETRY_DELAY": "200",  # milliseconds
         **{f"RECC_REMOTE_PLATFORM_{name}": value for name, value in platform.items()},
         **{f"RECC_REMOTE_ENV_{name}": usual[name] for name in COMPILER_ENVIRONMENT if name in usual},
     }

@@ -136,7 +136,7 @@ class Settings(Model):
 
     recc: Target | None = Field(
         default=None,
-        description="A root tree with recc, which `realize --distribute` compiles kernels with on `remote`.",
+        description="The root tree with recc, which hands compilations to `remote` for `realize --distribute`.",
         examples=["recc"],
     )
 

@@ -216,6 +216,20 @@ def grid() -> Iterator[Grid]:
         _shared.end()
 
 
+@pytest.fixture(scope="session")
+def recc_tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A root tree with recc, of the cluster that CCSTORE_TEST_CLUSTER names or made for these tests."""
+    kept = os.environ.get("CCSTORE_TEST_CLUSTER")
+    folder = Path(kept) if kept else tmp_path_factory.mktemp("recc")
+    try:
+        yield worker_root(folder)
+    except UnavailableError as error:
+        pytest.skip(f"there is no recc: {error}")
+    finally:
+        if not kept:
+            _open_up(folder)
+
+
 def _open_up(folder: Path) -> None:
     """What a store and a cache keep read-only can be deleted then."""
     subprocess.run(["chmod", "-R", "u+w", folder], check=True)
@@ -230,14 +244,17 @@ def prepare(folder: Path, lock: Path | None) -> None:
     _postgres("initdb")
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     (folder / "cas").mkdir(exist_ok=True)
-    _write_scripts(folder, _worker_root(folder, lock))
+    _write_scripts(folder, worker_root(folder, lock))
     if not (folder / "venv/bin/bgd").exists():
         venv.create(folder / "venv", with_pip=True)
         _run([folder / "venv/bin/pip", "install", "--quiet", BUILDGRID])
 
 
-def _worker_root(folder: Path, lock: Path | None) -> Path:
-    """The realised root tree of the workers; its lock is made when there is none."""
+def worker_root(folder: Path, lock: Path | None = None) -> Path:
+    """The realised root tree of the workers, with all programs of buildbox; its lock is made when there is none.
+
+    Raises UnavailableError, as where the mirror's index of sid is too old.
+    """
     project = folder / "project"
     write(project / "recipes/ccstore.yml", "project: cluster\n")
     shutil.copy(DATA / "cluster/worker-root.yml", project / "recipes")
@@ -253,7 +270,8 @@ def _worker_root(folder: Path, lock: Path | None) -> Path:
     for command in commands:
         done = shell.run(*command, status=None)
         if done.returncode:
-            raise UnavailableError(f"`ccstore {' '.join(command)}` failed:\n{done.stderr[-2000:]}")
+            error = done.stderr[done.stderr.rfind("error:") :]
+            raise UnavailableError(f"`ccstore {' '.join(command)}` failed:\n{error[-2000:]}")
     return shell.path("worker-root")
 
 
