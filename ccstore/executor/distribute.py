@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ccstore.codec.reapi import CALLS
+from ccstore.codec.reapi import CALLS, message
 from ccstore.codec.recas import Storage
 from ccstore.codec.rechannel import Remote
 from ccstore.codec.reclient import Client
@@ -116,15 +116,28 @@ class Relay:
         def forward(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
             answers = self._client.passed_on(method, requests)
             context.add_callback(answers.cancel)
+            last = b""
             try:
-                yield from answers
+                for last in answers:
+                    yield last
             except grpc.RpcError as error:
                 context.abort(error.code(), error.details())
-            self._count(PASSED[method])
+            self._count(PASSED[method], last)
 
         return forward
 
-    def _count(self, call: str) -> None:
+    def _count(self, call: str, answer: bytes) -> None:
+        known = call == "get_result" and message("ActionResult").FromString(answer).exit_code == 0
+        there = call == "execute" and _compiled(answer)
         with self._lock:
-            self._tally.known += call == "get_result"
-            self._tally.there += call == "execute"
+            self._tally.known += known
+            self._tally.there += there
+
+
+def _compiled(operation: bytes) -> bool:
+    """Whether an action came to a good end, by the last word of its operation."""
+    response = message("ExecuteResponse")()
+    found = message("google.longrunning.Operation").FromString(operation)
+    return bool(
+        found.response.Unpack(response) and response.status.code == 0 and response.result.exit_code == 0
+    )

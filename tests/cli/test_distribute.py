@@ -236,7 +236,7 @@ def test_a_service_whose_workers_cannot_do_it(
         more = [f"drivers/more{each}" for each in range(8)]
         broken = "obj-$(CONFIG_BROKEN) += drivers/broken.o"
         objects = f"obj-y += {' '.join(f'{each}.o' for each in more)}"
-        makefile = f"--- a/Makefile\n+++ b/Makefile\n@@ -50 +50,2 @@\n {broken}\n+{objects}\n"
+        makefile = f"--- a/Makefile\n+++ b/Makefile\n@@ -50 +50,2 @@\n-{broken}\n+{broken}\n+{objects}\n"
         # a line that no other build has
         files = [new_file(f"{each}.c", f'const char *{each[8:]} = "{time.time_ns()}";') for each in more]
         edit(tiny.root / "config/20-greeting.config", "CONFIG_REPEAT=2", "CONFIG_REPEAT=9")
