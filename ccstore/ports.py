@@ -104,8 +104,8 @@ class Conditions:
 @dataclass(frozen=True, slots=True)
 class Launcher:
     """What compilers are started through on a cluster: `recc`, a root tree of this host that has it; `folder`, with a
-    socket that leads to the cluster, where `toolchain` (`<hash>/<size>`) is the build's root; `script` stands in the
-    compilers' place."""
+    socket that leads to the cluster, and a file for what was compiled here after all; `script`, which stands in the
+    compilers' place. `toolchain` (`<hash>/<size>`) is the build's root there."""
 
     recc: Path
     folder: Path

@@ -23,7 +23,7 @@ done
 if test -z "$compiles" || test -z "$source"; then
 	exec "$compiler" "$@"
 fi
-if test -e "$here" && test "$(grep -c '^lost' "$here")" -ge "$most"; then
+if test -s "$here" && test "$(grep -c '^lost' "$here")" -ge "$most"; then
 	echo "given up $source" >>"$here"
 	exec "$compiler" "$@"
 fi

@@ -21,7 +21,7 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 targets_argument = click.argument("targets", metavar="TARGET…", nargs=-1, required=True)
 target_argument = click.argument("target", metavar="TARGET")
 remote_option = click.option(
-    "--remote", metavar="URL", help="The service that --executor remote builds on (default: as configured)."
+    "--remote", metavar="URL", help="The service for remote execution (default: as configured)."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 store_option = click.option(

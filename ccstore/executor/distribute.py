@@ -27,11 +27,12 @@ from ccstore.codec.recas import Storage
 from ccstore.codec.rechannel import Remote
 from ccstore.codec.reclient import Client
 from ccstore.errors import CcError
+from ccstore.executor import layout
 from ccstore.executor.remote_tree import Blobs, toolchain_root
 from ccstore.ports import BuildRequest, Cancel, Launcher, Tree
 
 RECC = "usr/bin/recc"
-SOCKET, HERE = "socket", "here"  # in the folder that the build sees as /in/.cluster
+MOST_SAID = 1 << 20  # bytes that are read of what a build says
 PASSED = {f"/{CALLS[name][0]}": name for name in CALLS if name != "update_result"}
 _CALLS_AT_ONCE = 8  # of one recc
 
@@ -60,19 +61,17 @@ def distributed(
         if cancel.cancelled:
             raise CcError("interrupted", f"{request.label} was interrupted")
 
-    tally = Tally()
+    tally, here = Tally(), folder / layout.COMPILED_HERE
+    here.touch()
     with Client(remote) as client:
         blobs = Blobs()
         toolchain = toolchain_root(request.root, blobs)
         Storage(client).upload(blobs.sources, check)
-        with _relay(client, folder / SOCKET, request.cores * _CALLS_AT_ONCE, tally):
+        with _relay(client, folder / layout.SOCKET, request.cores * _CALLS_AT_ONCE, tally):
             digest = f"{toolchain.hash}/{toolchain.size}"
             yield Launcher(recc.path, folder, script, digest, client.instance), tally
-    tally.here = _lines(folder / HERE)
-
-
-def _lines(file: Path) -> list[str]:
-    return file.read_text(errors="replace").splitlines() if file.exists() else []
+    with here.open("rb") as said:
+        tally.here = said.read(MOST_SAID).decode(errors="replace").splitlines()
 
 
 @contextmanager

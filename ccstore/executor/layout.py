@@ -87,6 +87,7 @@ COMPILE_CACHE = "/ccache"
 # before everything else in PATH: links to ccache, which finds the real ones after it, or scripts
 COMPILERS = "/in/.compilers"
 RECC, CLUSTER = "/in/.recc", "/in/.cluster"
+SOCKET, COMPILED_HERE = "socket", "here"  # what is in the latter
 # what a compiler reads of its environment, which a worker is told
 COMPILER_ENVIRONMENT = ("LANG", "LC_ALL", "PATH", "SOURCE_DATE_EPOCH", "TZ")
 COMPILER_NAMES = ("cc", "gcc", "c++", "g++", "clang", "clang++")
@@ -140,7 +141,7 @@ def _recc_settings(request: BuildRequest, usual: Mapping[str, str]) -> dict[str,
     platform = {"ISA": "x86-64", "OSFamily": "linux", "chrootRootDigest": launcher.toolchain}
     return {
         "PATH": f"{COMPILERS}:{usual['PATH']}",
-        "RECC_SERVER": f"unix:{CLUSTER}/socket",
+        "RECC_SERVER": f"unix:{CLUSTER}/{SOCKET}",
         "RECC_INSTANCE": launcher.instance,
         "RECC_PROJECT_ROOT": "/",
         "RECC_NO_PATH_REWRITE": "1",
@@ -303,7 +304,9 @@ def _compilers(request: BuildRequest) -> Iterator[enter.Operation]:
         return
     if launcher is not None:
         yield enter.Bind(str(launcher.recc), RECC)
-        yield enter.Bind(str(launcher.folder), CLUSTER, writable=True)
+        yield enter.Bind(str(launcher.folder), CLUSTER)
+        # this file alone, so that nothing else can be put in its place
+        yield enter.Bind(str(launcher.folder / COMPILED_HERE), f"{CLUSTER}/{COMPILED_HERE}", writable=True)
     yield enter.Folder(COMPILERS)
     for name in COMPILER_NAMES:
         if os.path.lexists(request.root.path / "usr/bin" / name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -263,7 +264,7 @@ def test_ctrl_c_leaves_nothing(tiny: TinyProject, recc_tree: Path, casd: str, tm
         run = Running(tiny.shell, "realize", "--distribute", "kernel")
         try:
             assert reached.wait(120)
-            run.signal(2)
+            run.signal(signal.SIGINT)
             assert run.wait(60) == 130
         finally:
             go_on.set()

@@ -16,7 +16,8 @@ from ccstore.codec.recas import Digest, LostError, Storage
 from ccstore.codec.rechannel import Remote
 from ccstore.codec.reclient import Client
 from ccstore.errors import CcError
-from ccstore.executor.distribute import SOCKET, Tally, distributed
+from ccstore.executor.distribute import Tally, distributed
+from ccstore.executor.layout import SOCKET
 from ccstore.ports import BuildRequest, Cancel, Launcher
 from tests.certificates import certificate
 from tests.cluster.proxy import proxy
