@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -115,7 +116,12 @@ def test_a_service_that_does_not_answer(tiny: TinyProject, useless: Path) -> Non
 def test_what_recc_cannot_do_is_compiled_here(
     tiny: TinyProject, session_kernel: TinyProject, useless: Path, casd: str
 ) -> None:
-    path, counts = distributed(configured(tiny, casd, useless))
+    configured(tiny, casd, useless)
+    with (tiny.root / "recipes/ccstore.yml").open("a") as configuration:
+        configuration.write("assist: true\n")
+    tiny.shell.environment["CI"] = ""
+    path, counts = distributed(tiny)
+    assert list((tiny.shell.store / "ccache").iterdir()) == []
     assert path == session_kernel.shell.path("kernel").name
     assert counts == (0, 0, FILES)
     # whoever does not ask for it takes it, and it is not pushed
@@ -198,12 +204,21 @@ def test_a_file_that_recc_does_not_see(tiny: TinyProject, recc_tree: Path, casd:
 def test_an_error_is_the_compilers_own_and_said_once(tiny: TinyProject, recc_tree: Path, casd: str) -> None:
     configured(tiny, casd, recc_tree)
     edit(tiny.root / "config/20-greeting.config", "CONFIG_REPEAT=2", "CONFIG_REPEAT=2\nCONFIG_BROKEN=y")
-    failed = tiny.shell.run("realize", "--distribute", "kernel", status=3)
+    failed = tiny.shell.run("realize", "--distribute", "--keep-failed", "kernel", status=3)
     assert code(failed.stderr) == "build-failed"
     said = tiny.shell.run("log", "kernel").stdout
-    failed = tiny.shell.run("realize", "kernel", status=3)
-    messages = [line for line in tiny.shell.run("log", "kernel").stdout.splitlines() if "error:" in line]
-    assert [line for line in said.splitlines() if "error:" in line] == messages != []
+    tiny.shell.run("realize", "kernel", status=3)
+    messages = errors(tiny.shell.run("log", "kernel").stdout)
+    assert errors(said) == messages != []
+    [again] = (tiny.shell.store / "failed").glob("*/again.sh")
+    done = subprocess.run(["sh", again], capture_output=True, text=True, check=False)
+    assert (
+        "make: *** " in done.stdout + done.stderr
+    )  # in a sandbox without the cluster, which is out of reach by then
+
+
+def errors(log: str) -> list[str]:
+    return [line for line in log.splitlines() if "error:" in line]
 
 
 def test_a_service_that_is_lost_in_the_middle(
