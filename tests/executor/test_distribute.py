@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,13 +18,13 @@ from ccstore.codec.rechannel import Remote
 from ccstore.codec.reclient import Client
 from ccstore.errors import CcError
 from ccstore.executor.distribute import Tally, distributed
-from ccstore.executor.layout import SOCKET
-from ccstore.ports import BuildRequest, Cancel, Launcher
+from ccstore.executor.layout import COMPILED_HERE, SOCKET
+from ccstore.ports import Assistance, BuildRequest, Cancel, Launcher
 from tests.certificates import certificate
 from tests.cluster.proxy import proxy
 from tests.nginx import needs_nginx
 
-from .conftest import PlainTree
+from .conftest import Builds, PlainTree
 from .test_tls import TOKEN, guarded
 
 EXECUTORS = ("sandbox",)
@@ -106,3 +107,38 @@ def test_a_service_that_goes_away(casd: str, tmp_path: Path) -> None:
             client.call("get_result", message("GetActionResultRequest")())
         assert caught.value.code == "unreachable"
         assert (tally.known, tally.there) == (0, 0)
+
+
+SEEN = """
+cd /in/.cluster
+for attempt in 'echo x >new' 'rm -f here' 'mv here there' 'ln -s /etc/passwd x' 'rm -f socket' 'chmod 777 .' \
+    'echo x >>/in/.recc/usr/bin/recc' 'mkdir /in/.compilers/more'; do
+    if sh -c "$attempt" 2>/dev/null; then echo "done: $attempt"; fi
+done
+echo lost x.c: a line >>here
+test -S socket && echo a socket
+sed -n 's/^ *\\([a-z0-9]*\\):.*/\\1/p' /proc/net/dev
+echo "$RECC_SERVER $RECC_REMOTE_PLATFORM_chrootRootDigest ${PATH%%:*}"
+env | grep -c TOKEN
+echo x >$out
+"""
+
+
+def test_what_a_build_sees_of_it(builds: Builds) -> None:
+    """A socket, a line to write, and as before no network."""
+    folder, recc = builds.place / "cluster", builds.tree("recc", {"usr/bin/recc": "a program\n"})
+    folder.mkdir()
+    (folder / COMPILED_HERE).touch()
+    with socket.socket(socket.AF_UNIX) as served:
+        served.bind(os.path.relpath(folder / SOCKET))
+        launcher = Launcher(recc.path, folder, "#!/bin/sh\n", "0" * 64 + "/1")
+        done = builds.run(SEEN, assistance=Assistance(launcher=launcher))
+    assert done.result.outcome == "built", done.log
+    assert done.log.splitlines() == [
+        "a socket",
+        "lo",
+        f"unix:/in/.cluster/socket {'0' * 64}/1 /in/.compilers",
+        "0",
+    ]
+    assert (folder / COMPILED_HERE).read_text() == "lost x.c: a line\n"
+    assert sorted(each.name for each in folder.iterdir()) == [COMPILED_HERE, SOCKET]
