@@ -34,7 +34,8 @@ from ccstore.ports import BuildRequest, Cancel, Launcher, Tree
 RECC = "usr/bin/recc"
 MOST_SAID = 1 << 20  # bytes that are read of what a build says
 PASSED = {f"/{CALLS[name][0]}": name for name in CALLS if name != "update_result"}
-_CALLS_AT_ONCE = 8  # of one recc
+_CALLS_AT_ONCE = 8  # of one recc, at most
+_MESSAGE = 16 << 20  # bytes of one, at most: four times what servers take
 
 
 @dataclass
@@ -79,8 +80,8 @@ def _relay(client: Client, socket: Path, calls: int, tally: Tally) -> Iterator[N
     """Serves at `socket` what the service behind `client` answers."""
     import grpc
 
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    server = grpc.server(ThreadPoolExecutor(calls), options=options)
+    options = [("grpc.max_receive_message_length", _MESSAGE), ("grpc.max_send_message_length", -1)]
+    server = grpc.server(ThreadPoolExecutor(calls), options=options, maximum_concurrent_rpcs=2 * calls)
     server.add_generic_rpc_handlers((Relay(client, tally),))
     parent = os.open(socket.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
