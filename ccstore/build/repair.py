@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ccstore.build.pulling import restore
+from ccstore.build.resolve import Resolved
 from ccstore.build.workspace import Options, Workspace
 from ccstore.errors import CcError
 from ccstore.events import Noted, Sink
@@ -91,7 +92,7 @@ def _realise_again(work: Workspace, lost: set[str], sink: Sink, fault: Fault) ->
     tried: set[str] = set()
     while True:
         steps = work.resolve(_outputs(work)).values()
-        ready = {each.derivation.id: each.step for each in steps if each.derivation and not each.realised}
+        ready = {each.derivation.id: each.step for each in steps if each.derivation and _can_be_lost(each)}
         waiting = (ready.keys() & lost) - tried
         if not waiting:
             return
@@ -103,6 +104,11 @@ def _realise_again(work: Workspace, lost: set[str], sink: Sink, fault: Fault) ->
                 work.realize_refs([Ref(step.name, output)], sink=sink, options=Options(), fault=fault)
             except CcError as error:
                 sink(Noted(f"{step.name} could not be realised again: {error}", warning=True))
+
+
+def _can_be_lost(here: Resolved) -> bool:
+    """What a local file gives is known without its record."""
+    return isinstance(here.step, Local) or not here.realised
 
 
 def _root_again(work: Workspace, found: list[Damage], fault: Fault) -> None:

@@ -94,6 +94,15 @@ def test_every_corruption_can_be_repaired(made: Tiny, memory: Path, full: bool) 
         assert hurt.realize() == answers, (number, kind.name)
 
 
+def test_each_realisation_that_is_lost_is_made_again(made: Tiny, memory: Path) -> None:
+    """Also that of a local file, of which there is a root."""
+    for number, lost in enumerate(sorted(Layout(made.store).realisations.iterdir())):
+        hurt = made.with_store(memory / str(number))
+        (Layout(hurt.store).realisations / lost.name).unlink()
+        assert mended(hurt) == [], lost.name
+        assert (Layout(hurt.store).realisations / lost.name).exists()
+
+
 def test_what_is_damaged_comes_back_from_a_cache(made: Tiny, memory: Path) -> None:
     """What can be built no more, for its download is gone from the network."""
     key = SecretKey.generate("tests-1")
