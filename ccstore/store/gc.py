@@ -135,7 +135,8 @@ class _Collection:
             if self._options.dry_run:
                 return self._report(doomed, sizes.total())
         freed = self._delete(trash)
-        reserve.keep(self._layout)
+        with contextlib.suppress(OSError):  # whoever adds to the store is told
+            reserve.keep(self._layout)
         return self._report(doomed, freed)
 
     def _report(self, doomed: _Doomed, freed: int) -> GcReport:

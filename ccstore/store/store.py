@@ -95,7 +95,8 @@ class Store:
     def session(self) -> Session:
         """Begins to add to the store. Raises `read-only-store`, `disk-full`."""
         self.require_writable()
-        reserve.keep(self.layout)
+        with explained(self.layout.root):
+            reserve.keep(self.layout)
         return Session(self.layout, self.database, self.gc_lock, self.objects)
 
     def watch(self, sink: Sink) -> None:
