@@ -1,10 +1,10 @@
-"""A gRPC server in front of a real one: passes every call on, counts them, and lets a test change the answers."""
+"""A gRPC server in front of a real one: passes every call on, counts them, and lets a test change them or answer."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,10 +13,30 @@ from typing import Any
 import grpc
 
 Change = Callable[[str, bytes], bytes]
+Ask = Callable[[Iterable[bytes]], Iterator[bytes]]
+Respond = Callable[[str, Iterator[bytes], Ask], Iterable[bytes]]
+
+
+class Refusal(grpc.RpcError):  # type: ignore[misc]
+    """What a `Respond` raises to end a call with an error of the service."""
+
+    def __init__(self, code: grpc.StatusCode, details: str = "as the test wants it") -> None:
+        self._code, self._details = code, details
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return self._details
 
 
 def unchanged(method: str, answer: bytes) -> bytes:
     return answer
+
+
+def asked(method: str, requests: Iterator[bytes], ask: Ask) -> Iterator[bytes]:
+    """What the service itself answers."""
+    return ask(requests)
 
 
 @dataclass
@@ -39,8 +59,8 @@ class Traffic:
 
 
 class _Forward(grpc.GenericRpcHandler):  # type: ignore[misc]
-    def __init__(self, channel: Any, change: Change, traffic: Traffic) -> None:
-        self._channel, self._change, self._traffic = channel, change, traffic
+    def __init__(self, channel: Any, change: Change, respond: Respond, traffic: Traffic) -> None:
+        self._channel, self._change, self._respond, self._traffic = channel, change, respond, traffic
 
     def service(self, details: Any) -> Any:
         method = details.method
@@ -49,10 +69,14 @@ class _Forward(grpc.GenericRpcHandler):  # type: ignore[misc]
 
         def forward(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
             self._traffic.call(name)
-            answers = call(self._counted(requests), metadata=context.invocation_metadata())
-            context.add_callback(answers.cancel)
+
+            def ask(sent: Iterable[bytes]) -> Any:
+                answers = call(iter(sent), metadata=context.invocation_metadata())
+                context.add_callback(answers.cancel)
+                return answers
+
             try:
-                for answer in answers:
+                for answer in self._respond(name, self._counted(requests), ask):
                     self._traffic.count(0, len(answer))
                     yield self._change(name, answer)
             except grpc.RpcError as error:
@@ -67,13 +91,16 @@ class _Forward(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 @contextmanager
-def proxy(url: str, change: Change = unchanged) -> Iterator[tuple[str, Traffic]]:
-    """The URL of a server in front of the one at `url` (grpc:// or unix:), and what goes through it."""
+def proxy(url: str, change: Change = unchanged, respond: Respond = asked) -> Iterator[tuple[str, Traffic]]:
+    """The URL of a server in front of the one at `url` (grpc:// or unix:), and what goes through it.
+
+    `respond` stands for the service, which it can ask; `change` has the last word on each of its answers.
+    """
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     traffic = Traffic()
     with grpc.insecure_channel(url.removeprefix("grpc://"), options) as channel:
         server = grpc.server(ThreadPoolExecutor(64), options=options)
-        server.add_generic_rpc_handlers((_Forward(channel, change, traffic),))
+        server.add_generic_rpc_handlers((_Forward(channel, change, respond, traffic),))
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         try:
