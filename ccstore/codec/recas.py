@@ -217,8 +217,7 @@ class Storage:
         answers = self._client.stream("read", message("google.bytestream.ReadRequest")(resource_name=name))
         if not self._zstd:
             return (each.data for each in answers)
-        unpacker = zstandard.ZstdDecompressor().decompressobj()
-        return (unpacker.decompress(each.data) for each in answers)
+        return _unpacked(digest, (each.data for each in answers))
 
     def _named(self, name: str) -> str:
         return f"{self._client.instance}/{name}" if self._client.instance else name
@@ -244,14 +243,27 @@ def _pieces(source: Source, compressed: bool) -> Iterable[bytes]:
             yield chunk
 
 
+def _unpacked(digest: Digest, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    unpacker = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+    try:
+        for piece in pieces:
+            yield unpacker.decompress(piece)
+    except zstandard.ZstdError as error:
+        raise _other(digest, f"what is no zstd: {error}") from error
+
+
 def _check(digest: Digest, found: str, size: int) -> None:
     if (found, size) != (digest.hash, digest.size):
-        raise CcError(
-            "hash-mismatch",
-            "the remote execution service returned something else than it promised",
-            details=(f"wanted {digest.hash}, {digest.size} bytes", f"got    {found}, {size} bytes"),
-            hint="its storage is damaged, or lies: use another service",
-        )
+        raise _other(digest, f"{found}, {size} bytes")
+
+
+def _other(digest: Digest, found: str) -> CcError:
+    return CcError(
+        "hash-mismatch",
+        "the remote execution service returned something else than it promised",
+        details=(f"wanted {digest.hash}, {digest.size} bytes", f"got    {found}"),
+        hint="its storage is damaged, or lies: use another service",
+    )
 
 
 def _refused(client: Client, status: Any) -> CcError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,8 @@ from tests.cli.team import Team
 from tests.cluster.casd import casd as casd
 from tests.cluster.casd import own_casd
 from tests.cluster.grid import grid as grid
-from tests.cluster.proxy import proxy
+from tests.cluster.proxy import Ask, proxy
+from tests.cluster.zstd import offers_zstd
 from tests.conftest import write
 from tests.nginx import needs_nginx, serving
 
@@ -105,17 +106,47 @@ def test_a_service_that_lies(own: str, tmp_path: Path) -> None:
     team = Team(tmp_path, own)
     team.pushed()
 
-    def lie(method: str, answer: bytes) -> bytes:
-        if method != "Read":
-            return answer
-        part = message("google.bytestream.ReadResponse").FromString(answer)
-        part.data = bytes(each ^ 1 for each in part.data)
-        return bytes(part.SerializeToString())
-
     with proxy(own, lie) as (place, _):
         team.move(place)
         found = team.machine("other").run("cache", "pull", "data", status=4)
     assert code(found.stderr) == "cache-invalid"
+
+
+def lie(method: str, answer: bytes) -> bytes:
+    if method != "Read":
+        return answer
+    part = message("google.bytestream.ReadResponse").FromString(answer)
+    part.data = bytes(each ^ 1 for each in part.data)
+    return bytes(part.SerializeToString())
+
+
+def read_alone(method: str, requests: Iterator[bytes], ask: Ask) -> Iterable[bytes]:
+    """A service that sends no content with its word on a file, so that this must be read; with zstd."""
+    answers = offers_zstd(method, requests, ask)
+    return map(_without_content, answers) if method == "GetActionResult" else answers
+
+
+def _without_content(answer: bytes) -> bytes:
+    result = message("ActionResult").FromString(answer)
+    for each in result.output_files:
+        each.contents = b""
+    return bytes(result.SerializeToString())
+
+
+def test_a_service_that_compresses_is_a_cache_and_its_damage_is_a_miss(own: str, tmp_path: Path) -> None:
+    team = Team(tmp_path, own)
+    with proxy(own, respond=read_alone) as (place, _):
+        team.move(place)
+        logical = team.pushed()
+        [taken] = json.loads(team.machine("other").run("realize", "data", "--json").stdout)
+        assert (taken["storePath"], taken["origin"]) == (logical, "substituted")
+    write(tmp_path / "file.txt", "shared\n")
+    with proxy(own, lie, read_alone) as (place, _):
+        team.move(place)
+        done = team.machine("third").run("realize", "data", "--json")
+    [made] = json.loads(done.stdout)
+    assert (made["storePath"], made["origin"]) == (logical, "built")
+    assert "[cache-invalid]" in done.stderr
 
 
 @needs_nginx
