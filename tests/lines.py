@@ -8,10 +8,10 @@ from contextlib import suppress
 
 
 class Line:
-    """A TCP port of loopback behind which the socket at `path` is, as a daemon elsewhere would be."""
+    """A TCP port of loopback behind which a socket (by its path) or another port is, as a daemon elsewhere."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, behind: str | int) -> None:
+        self._behind = behind
         self._server = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self.place = f"127.0.0.1:{self._server.getsockname()[1]}"
@@ -21,11 +21,17 @@ class Line:
         with suppress(OSError):  # it is cut
             while True:
                 outside, _ = self._server.accept()
-                inside = socket.socket(socket.AF_UNIX)
-                inside.connect(self._path)
+                inside = self._connected()
                 self._open += [outside, inside]
                 for ends in ((outside, inside), (inside, outside)):
                     threading.Thread(target=self._copy, args=ends, daemon=True).start()
+
+    def _connected(self) -> socket.socket:
+        if isinstance(self._behind, int):
+            return socket.create_connection(("127.0.0.1", self._behind))
+        inside = socket.socket(socket.AF_UNIX)
+        inside.connect(self._behind)
+        return inside
 
     def _copy(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):

@@ -16,6 +16,7 @@ from ccstore.codec.reclient import Client
 from ccstore.errors import CcError
 from ccstore.executor.remote import RemoteExecutor
 from ccstore.ports import Cancel
+from tests.cluster.proxy import Traffic, proxy
 from tests.lines import Line
 
 from .conftest import Builds, PlainTree, alive, marker, unheard, wait_until
@@ -24,13 +25,19 @@ EXECUTORS = ("remote",)
 
 
 @pytest.fixture
-def line(casd: str) -> Iterator[Line]:
-    made = Line(casd.removeprefix("unix:"))
+def traffic(casd: str) -> Iterator[tuple[str, Traffic]]:
+    with proxy(casd) as both:
+        yield both
+
+
+@pytest.fixture
+def line(traffic: tuple[str, Traffic]) -> Iterator[Line]:
+    made = Line(int(traffic[0].rpartition(":")[2]))
     yield made
     made.cut()
 
 
-def test_a_line_that_breaks_in_the_middle(builds: Builds, line: Line) -> None:
+def test_a_line_that_breaks_in_the_middle(builds: Builds, line: Line, traffic: tuple[str, Traffic]) -> None:
     """The build goes on, and its end is waited for over another connection."""
     mark = f"0.{marker().replace('.', '')}"
     builds.executor = RemoteExecutor(Remote(f"grpc://{line.place}"))
@@ -46,6 +53,9 @@ def test_a_line_that_breaks_in_the_middle(builds: Builds, line: Line) -> None:
     done = builds.run(f"sleep {mark}; sleep 2; echo x > $out", timeout=60)
     watch.join()
     assert (flag.exists(), done.result.outcome, done.out()) == (True, "built", "x\n")
+    calls = traffic[1].calls
+    assert calls["WaitExecution"] >= 1
+    assert calls["Execute"] == 1
 
 
 def test_a_service_that_is_not_there(builds: Builds, tmp_path: Path) -> None:
