@@ -189,6 +189,8 @@ class _Action:
             if self._cancel.cancelled:
                 self._end(operation)
                 raise CancelledError from error
+            if error.code() == grpc.StatusCode.FAILED_PRECONDITION:  # said before there is an operation
+                return operation, _unready(error), None
             return operation, None, error
         finally:
             forget()
@@ -267,6 +269,13 @@ class _Action:
                 finally:
                     copy.unlink()
         return None
+
+
+def _unready(error: Any) -> Any:
+    """The response that says the same as a refusal for want of an input."""
+    response = message("ExecuteResponse")()
+    response.status.code, response.status.message = _PRECONDITION, error.details() or ""
+    return response
 
 
 class _Fetched:
