@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
 import re
 import subprocess
+import sys
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
+from ccstore.cli.live import live_view
 from ccstore.cli.terminal import shown
+from ccstore.events import Finished, Placed, Started
 
-from .conftest import Project
+from .conftest import Project, wait_until
 
 
 @pytest.mark.parametrize(
@@ -87,4 +92,36 @@ def seen(small: Project, *arguments: str) -> str:
             sent += data
     os.close(ours)
     assert running.wait() == 0, sent.decode()
-    return re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", sent.decode())
+    return _plain(sent.decode())
+
+
+def _plain(sent: str) -> str:
+    return re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", sent)
+
+
+class Screen(io.StringIO):
+    """A terminal that keeps what it was sent."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def shows(self, words: str) -> bool:
+        return words in _plain(self.getvalue())
+
+
+PLACES = {"w1": "x build on w1", "": "x build waits for a worker", "\x1b[2Jw2": "x build on \\x1b[2Jw2"}
+
+
+def test_a_terminal_sees_where_each_build_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "stderr", screen)
+    with live_view() as view:
+        view(Started("x", "build"))
+        for worker, wanted in PLACES.items():
+            view(Placed("x", worker))
+            wait_until(partial(screen.shows, wanted), what=wanted)
+        view(Placed("another", "w3"))  # it has ended already
+        view(Finished("x", "build", 1.0))
+    assert not screen.shows("w3")
