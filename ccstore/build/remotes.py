@@ -30,4 +30,4 @@ def remote_of(settings: RemoteSettings, folder: Path) -> Remote:
         for name in ("token", "ca", "cert", "key")
         if (value := getattr(settings, name))
     }
-    return Remote(settings.url, settings.instance, settings.headers, **files)
+    return Remote(settings.url, settings.instance, settings.headers, **files, image=settings.image)

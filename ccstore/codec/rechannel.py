@@ -16,7 +16,7 @@ class Remote:
     """Where a service is, and how to speak to it. `url` is grpc://HOST:PORT, grpcs://HOST:PORT or unix:/PATH.
 
     `token` is a file whose content goes into each call as `authorization: Bearer …`; `ca`, `cert` and `key` are PEM
-    files: whom to trust, and who we are.
+    files: whom to trust, and who we are. `image` is what workers that run actions in an image are to take.
     """
 
     url: str
@@ -26,6 +26,7 @@ class Remote:
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
+    image: str = ""
 
 
 def open_channel(remote: Remote) -> Any:

@@ -128,8 +128,10 @@ class _Action:
         paths = ["out", f"build/{layout.REPORT}", *(("build", "tmp") if self._request.keep_failed else ())]
         described.output_paths.extend(sorted(paths))
         action = message("Action")(do_not_cache=self._fresh)
+        image = self._client.remote.image
+        platform = {**PLATFORM, "container-image": image} if image else PLATFORM
         for owner in (described, action):
-            for name, value in PLATFORM.items():
+            for name, value in sorted(platform.items()):
                 owner.platform.properties.add(name=name, value=value)
         blobs.message(described).write(action.command_digest)
         input_root(self._request, blobs).write(action.input_root_digest)

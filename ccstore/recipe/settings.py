@@ -101,6 +101,11 @@ class RemoteSettings(Model):
         default=None, description="Our certificate, a PEM file, where the service asks for one."
     )
     key: str | None = Field(default=None, description="The key of `cert`, a PEM file.")
+    image: str = Field(
+        default="",
+        description="Property `container-image` of every action, for workers that run each in an image. Untested.",
+        examples=["docker://registry.example.org/empty:1"],
+    )
 
 
 class Settings(Model):

@@ -19,6 +19,7 @@ remote:
   ca: ca.pem
   cert: we.pem
   key: we.key
+  image: docker://registry.example.org/empty:1
 """
 
 
@@ -31,6 +32,7 @@ def test_the_one_that_is_configured_is_told_who_we_are(tmp_path: Path) -> None:
     with workspace(tmp_path, CONFIGURATION) as work:
         ours = work.remote()
         assert (ours.instance, ours.headers) == ("main", {"x-team": "kernels"})
+        assert ours.image == "docker://registry.example.org/empty:1"
         assert ours.token is not None
         assert ours.cert is not None
         assert work.remote(ours.url) == ours
@@ -47,6 +49,7 @@ def test_another_one_is_not(tmp_path: Path) -> None:
             None,
             "",
         )
+        assert other.image == ""
         assert other.ca == work.remote().ca
 
 

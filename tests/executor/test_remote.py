@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
+from ccstore.codec.reapi import message
 from ccstore.codec.recas import Digest, Storage
 from ccstore.codec.rechannel import Remote
 from ccstore.codec.reclient import Client
 from ccstore.errors import CcError
 from ccstore.executor.remote import RemoteExecutor
 from ccstore.ports import Cancel
-from tests.cluster.proxy import Traffic, proxy
+from tests.cluster.proxy import Ask, Refusal, Traffic, proxy
 from tests.lines import Line
 
 from .conftest import Builds, PlainTree, alive, marker, unheard, wait_until
@@ -152,3 +154,28 @@ def test_a_kept_failure_is_kept_but_for_tmp(builds: Builds) -> None:
     done = builds.run("echo x > half; echo y > $out; exit 1", keep_failed=True)
     assert (done.request.scratch / "build/half").read_text() == "x\n"
     assert done.out() == "y\n"
+
+
+@pytest.mark.parametrize("image", ["", "docker://registry.example.org/empty:1"])
+def test_an_image_is_asked_for_only_if_it_is_configured(builds: Builds, casd: str, image: str) -> None:
+    """The service has the action; nothing runs it, as casd would look for the image."""
+    asked: list[Any] = []
+
+    def watch(method: str, requests: Iterator[bytes], ask: Ask) -> Iterable[bytes]:
+        if method == "Execute":
+            asked.append(message("ExecuteRequest").FromString(next(requests)))
+            raise Refusal(grpc.StatusCode.UNIMPLEMENTED)
+        return ask(requests)
+
+    with proxy(casd, respond=watch) as (url, _):
+        builds.executor = RemoteExecutor(Remote(url, image=image))
+        with pytest.raises(CcError):
+            builds.run("true")
+    with Client(Remote(casd)) as client:
+        storage = Storage(client)
+        action = message("Action").FromString(storage.read(Digest.read(asked[0].action_digest)))
+        command = message("Command").FromString(storage.read(Digest.read(action.command_digest)))
+    for described in (action, command):
+        properties = [(each.name, each.value) for each in described.platform.properties]
+        assert properties == sorted(properties)
+        assert dict(properties).get("container-image", "") == image
