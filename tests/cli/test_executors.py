@@ -81,6 +81,31 @@ def test_the_tiny_kernel_has_the_same_store_paths(
     assert_whole(shell)
 
 
+MANY = (
+    "mkdir -p $out/empty/deeper && cd $out",
+    "for folder in $(seq 100); do",
+    "  mkdir files-$folder",
+    "  for file in $(seq 100); do echo $folder $file >files-$folder/$file; done",
+    "done",
+    "chmod +x files-*/100",
+    ": >nothing; : >nothing-to-run; chmod 700 nothing-to-run",
+    "ln -s files-1/1 inside; ln -s / outside; ln -s nowhere broken; ln -s ../files-2 files-1/folder",
+)
+
+
+def test_an_output_of_many_files_has_the_same_store_path(
+    small: Project, lean_store: Path, tmp_path: Path, elsewhere: Elsewhere
+) -> None:
+    """Ten thousand, some of them executable, with links and empty folders."""
+    small.script("many", *MANY)
+    [in_sandbox] = small.shell.realize("many")
+    assert len([each for each in in_sandbox.rglob("files-*/*") if not each.is_symlink()]) == 10_000
+    shell = configured(Shell(small.root, clone_store(lean_store, tmp_path / "elsewhere")), elsewhere)
+    [found] = json.loads(shell.run("realize", "many", "--json").stdout)
+    assert (Path(found["path"]).name, found["executor"]) == (in_sandbox.name, elsewhere.executor)
+    assert_whole(shell)
+
+
 def test_a_failure_is_explained_as_in_the_sandbox(
     session_store: Path, tmp_path: Path, elsewhere: Elsewhere
 ) -> None:
