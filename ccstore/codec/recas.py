@@ -244,12 +244,31 @@ def _pieces(source: Source, compressed: bool) -> Iterable[bytes]:
 
 
 def _unpacked(digest: Digest, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    unpacker = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+    """Never more of it than was promised, and never much at once, whatever `pieces` unpack to."""
+    joined: Any = _Joined(pieces)  # all of a file that zstandard wants
+    reader = zstandard.ZstdDecompressor().stream_reader(joined, read_across_frames=True)
+    size = 0
     try:
-        for piece in pieces:
-            yield unpacker.decompress(piece)
+        while piece := reader.read(_CHUNK):
+            size += len(piece)
+            if size > digest.size:
+                raise _other(digest, "more than that")
+            yield piece
     except zstandard.ZstdError as error:
         raise _other(digest, f"what is no zstd: {error}") from error
+
+
+class _Joined:
+    """Pieces as a file, as zstandard reads one."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = filter(None, pieces)
+        self._left = b""
+
+    def read(self, size: int) -> bytes:
+        piece = self._left or next(self._pieces, b"")
+        self._left = piece[size:]
+        return piece[:size]
 
 
 def _check(digest: Digest, found: str, size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import zstandard
 
 from ccstore.codec.reapi import message
-from ccstore.codec.recas import Digest, Storage
+from ccstore.codec.recas import Digest, Storage, _unpacked
 from ccstore.codec.rechannel import Remote
 from ccstore.codec.reclient import Client
 from ccstore.errors import CcError
@@ -53,13 +54,13 @@ def test_blobs_are_compressed_both_ways(
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 def test_damage_is_an_integrity_error(builds: Builds, casd: str, size: int) -> None:
-    """What zstd refuses, and what it cannot see: an end that is missing, another blob."""
+    """What zstd refuses, and what it cannot see: an end that is missing, another blob, far more than was promised."""
     text_ = text(size, builds.place)
     digest = Digest.of(text_.encode())
     with proxy(casd, respond=offers_zstd) as (url, _), Client(Remote(url)) as client:
         Storage(client).upload({digest: text_.encode()}, lambda: None)
         assert Storage(client).read(digest).decode() == text_
-    for damage in (garbled, shortened, replaced):
+    for damage in (garbled, shortened, replaced, swollen):
         with proxy(casd, reading(damage), offers_zstd) as (url, _), Client(Remote(url)) as client:
             storage = Storage(client)
             with pytest.raises(CcError) as caught:
@@ -77,6 +78,23 @@ def shortened(data: bytes) -> bytes:
 
 def replaced(data: bytes) -> bytes:
     return zstandard.ZstdCompressor().compress(b"something else") if data else b""
+
+
+def swollen(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor().compress(bytes(1 << 28)) if data else b""
+
+
+def test_what_unpacks_to_very_much_takes_no_memory() -> None:
+    packed = swollen(b"some")
+    assert len(packed) < 1 << 16
+    tracemalloc.start()
+    try:
+        with pytest.raises(CcError) as caught:
+            list(_unpacked(Digest.of(bytes(1000)), [packed]))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+    assert caught.value.code == "hash-mismatch"
 
 
 def reading(damage: Callable[[bytes], bytes]) -> Change:
