@@ -27,9 +27,7 @@ TERMINAL_HEADER = struct.Struct(">QI")
 CONTROL_LIMIT = 64 << 20
 # the agent sends at most 10 KiB at once over virtio-serial, 64 KiB over vsock
 TERMINAL_LIMIT = 64 << 10
-# the agent dies of a longer terminal frame
-INPUT_LIMIT = 4096
-# and keeps no more than this of what a process has not read yet
+# the agent keeps no more than this of what a process has not read yet
 INPUT_UNREAD = 512
 _U32 = struct.Struct(">I")
 

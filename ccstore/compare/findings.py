@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Data = bytes | mmap.mmap
-Symbols = Callable[[], Mapping[str, int]]
 What = Literal["content", "kind", "mode", "link", "missing", "added", "renamed"]
 
 

@@ -14,7 +14,6 @@ from ccstore.model.hashes import Sha256
 
 LOGICAL_STORE = "/nix/store"
 _NAME = re.compile(r"(?!\.\.?(?:-|$))[0-9A-Za-z+\-._?=]{1,211}")
-_HASH_CHARS = nix32.encoded_length(20)
 
 
 @dataclass(frozen=True, slots=True, order=True)
