@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ccstore.codec.hyper import API_VERSION
 from ccstore.errors import CcError
@@ -34,7 +33,6 @@ from ccstore.guest.agent_terminal import Sink
 USER_NETWORK = Interface("eth0", (Address("10.0.2.15", 24),))
 USER_ROUTE = Route("default", "10.0.2.2", "eth0")
 USER_DNS = "10.0.2.3"
-_NEEDED_FILES = ("etc/passwd", "etc/group")
 _READ = 1 << 14
 _JOIN = 1.0
 
@@ -48,14 +46,6 @@ class Root:
     rootfs: str = "rootfs"
     file_system: str | None = None
     read_only: bool = False
-
-
-def check_root(tree: Path) -> None:
-    """Raises CcError `usage` for a tree that the agent could not start a process in."""
-    for name in _NEEDED_FILES:
-        if not os.path.lexists(tree / name):
-            message = f"the container's root has no /{name}, without which the agent starts no process"
-            raise CcError("usage", message, where=str(tree), hint=f"add {name}, it may be empty")
 
 
 @dataclass(frozen=True)

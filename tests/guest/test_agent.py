@@ -19,8 +19,7 @@ import pytest
 from ccstore.codec.hyper import API_VERSION
 from ccstore.errors import CcError
 from ccstore.guest.agent_bodies import Address, Container, Interface, Pod, Route
-from ccstore.guest.container import Root, Streams, check_root, started_pod
-from tests.conftest import write
+from ccstore.guest.container import Root, Streams, started_pod
 from tests.guest import agents
 from tests.guest.agents import PATIENCE, Machine
 
@@ -297,14 +296,3 @@ def test_a_block_device_is_a_root_and_a_stubborn_process_is_ended_in_time(
             agent.new_container(container, heard.err.extend, heard.err.extend)
             wait_for(lambda: b"set" in heard.err)
         assert guest.process.wait(PATIENCE) == 0
-
-
-@pytest.mark.parametrize("missing", ["passwd", "group"])
-def test_a_root_without_users_is_refused_before_the_agent_sees_it(tmp_path: Path, missing: str) -> None:
-    write(tmp_path / "etc/passwd", "")
-    write(tmp_path / "etc/group", "")
-    check_root(tmp_path)
-    (tmp_path / "etc" / missing).unlink()
-    with pytest.raises(CcError) as caught:
-        check_root(tmp_path)
-    assert caught.value.code == "usage"
