@@ -111,6 +111,4 @@ def test_the_text_between_the_markers_is_replaced() -> None:
 
 def test_the_readmes_reference_is_current() -> None:
     text = README.read_text(encoding="utf-8")
-    if reference.BEGIN not in text:
-        pytest.skip(f"README.md has no {reference.BEGIN!r} yet")
     assert reference.replaced(text) == text, f"the recipe reference of README.md is old, run: {REGENERATE}"
