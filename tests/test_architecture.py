@@ -47,12 +47,3 @@ def test_every_code_that_is_raised_has_an_exit_status() -> None:
         raised |= set(re.findall(r"CcError\(\s*\"([a-z-]+)\"", file.read_text()))
     assert raised
     assert raised - set(EXIT_STATUS) == set()
-
-
-def test_a_no_op_imports_nothing_heavy() -> None:
-    code = (
-        "import sys; from ccstore.cli.main import _cached_answer; _cached_answer(['realize', 'kernel']);"
-        "print(*sorted(set(sys.modules) & {'pydantic', 'yaml', 'click', 'sqlite3', 'httpx', 'rich', 'asyncio'}))"
-    )
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout.split() == []
