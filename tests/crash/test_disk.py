@@ -203,6 +203,7 @@ def test_a_disk_that_cannot_write_some_of_its_blocks(
             remove(mine.store)
             disk.remove()
         print(f"{failed} of {len(rooms)} disks failed")
+        assert failed > len(rooms) / 2
 
     apart(work, memory / "log")
     print((memory / "log").read_text())

@@ -270,6 +270,7 @@ def test_kill_9_at_any_time(name: str, tiny: Tiny, memory: Path, full: bool) -> 
         before.check(killed, (number, after))
         case.then(killed)
     print(f"{name}: {caught} of {count} runs were killed, each of some {seconds:.1f} s")
+    assert caught > count / 2
 
 
 def _run(case: Case, tiny: Tiny, kill_after: float | None) -> float:
