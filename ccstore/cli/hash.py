@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -26,7 +27,7 @@ def command(path: str, store_path: bool, name: str | None) -> None:
     try:
         digest, _ = nar_hash(here)
     except OSError as error:
-        message = f"{error.filename or path} cannot be read: {error.strerror}"
+        message = f"{os.fsdecode(error.filename or path)} cannot be read: {error.strerror}"
         raise CcError("file-missing", message, hint="give a file or folder that you may read") from error
     if not store_path:
         click.echo(digest.sri)

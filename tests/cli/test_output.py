@@ -82,3 +82,5 @@ def test_doctor_examines_a_store_that_cannot_be_written_to(shell: Shell) -> None
 
 def test_hash_of_what_cannot_be_read(shell: Shell) -> None:
     assert code(shell.run("hash", "/proc/self/mem", status=2).stderr) == "file-missing"
+    said = shell.run("hash", "/nowhere", status=2).stderr
+    assert said.startswith("error: /nowhere cannot be read: No such file or directory [file-missing]\n")
