@@ -25,4 +25,9 @@ class Verbs(click.Group):
 
 @click.group("cache", cls=Verbs)
 def command() -> None:
-    """Share builds through a binary cache in Nix's format."""
+    """Share builds through a binary cache in Nix's format.
+
+    \b
+    ccstore cache push kernel --to file:///srv/cache --key cache.key
+    ccstore cache pull kernel
+    """

@@ -12,6 +12,10 @@ def command() -> None:
     """Add, list and remove GC roots: the names of what `ccstore gc` keeps.
 
     `realize` makes a root for each of its targets, named <project>/<TARGET>.
+
+    \b
+    ccstore root list
+    ccstore root remove guest/kernel
     """
 
 
@@ -34,7 +38,12 @@ def add(target: str, name: str | None, store: str | None) -> None:
 @json_option
 @store_option
 def list_roots(as_json: bool, store: str | None) -> None:
-    """List the roots, each with the store path that it keeps."""
+    """List the roots, each with the store path that it keeps.
+
+    \b
+    ccstore root list
+    ccstore root list --json
+    """
     with open_store(store) as opened:
         roots = opened.roots.list()
         if as_json:

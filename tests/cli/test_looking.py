@@ -6,14 +6,16 @@ import itertools
 import json
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from ccstore.cli.app import VERBS
+from ccstore.cli.app import VERBS, cli
 from tests.cli.conftest import code
 from tests.conftest import TinyProject
 
@@ -241,4 +243,18 @@ def test_every_verb_has_help(session_kernel: TinyProject) -> None:
     text = session_kernel.shell.run("--help").stdout
     for verb in VERBS:
         assert f"  {verb}" in text
-        assert session_kernel.shell.run(verb, "--help").stdout.startswith(f"Usage: ccstore {verb}")
+    for command in commands():
+        said = session_kernel.shell.run(*command.split(), "--help").stdout
+        assert said.startswith(f"Usage: ccstore {command} ")
+        # in a sentence a command is in backticks
+        assert re.search(rf"^  [^`\n]*ccstore {command}\b", said, re.MULTILINE), f"{command}: no example"
+
+
+def commands() -> Iterator[str]:
+    """Every verb, and those of the groups among them."""
+    context = click.Context(cli)
+    for verb in VERBS:
+        yield verb
+        group = cli.get_command(context, verb)
+        if isinstance(group, click.Group):
+            yield from (f"{verb} {each}" for each in group.list_commands(context))
