@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
-
-from ccstore.errors import EXIT_STATUS
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,11 +36,3 @@ def test_style() -> None:
     assert found.returncode == 0, found.stdout
     found = _run("ruff", "format", "--check", ".")
     assert found.returncode == 0, found.stdout
-
-
-def test_every_code_that_is_raised_has_an_exit_status() -> None:
-    raised: set[str] = set()
-    for file in (ROOT / "ccstore").rglob("*.py"):
-        raised |= set(re.findall(r"CcError\(\s*\"([a-z-]+)\"", file.read_text()))
-    assert raised
-    assert raised - set(EXIT_STATUS) == set()

@@ -57,5 +57,9 @@ class _Bounded:
         data = self._stream.read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise CcError("nar-invalid", "it is longer than was said")
+            raise CcError(
+                "nar-invalid",
+                "it is longer than was said",
+                hint="`ccstore cache push --force` puts it there again",
+            )
         return data

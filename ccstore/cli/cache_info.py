@@ -54,7 +54,11 @@ def _known(found: Shared) -> Iterator[StorePath]:
     for target in found.targets:
         [*_, planned] = found.work.plan([found.work.graph.find(target)])
         if planned.path is None:
-            raise CcError("not-found", f"neither the store nor a cache knows what {target} gives")
+            raise CcError(
+                "not-found",
+                f"neither the store nor a cache knows what {target} gives",
+                hint=f"`ccstore realize {target}` makes it",
+            )
         yield planned.path
 
 

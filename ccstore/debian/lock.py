@@ -145,7 +145,11 @@ def _package(line: str, mirror: str) -> LockedPackage:
     match = _URI.fullmatch(line)
     parts = unquote(match["file"]).removesuffix(".deb").split("_") if match else []
     if match is None or len(parts) != 3 or not match["uri"].startswith(f"{mirror}/"):
-        raise CcError("internal", f"apt answered with a line that is not understood: {line!r}")
+        raise CcError(
+            "internal",
+            f"apt answered with a line that is not understood: {line!r}",
+            hint="this is a defect of ccstore: report it with that line",
+        )
     name, version, architecture = parts
     path = unquote(match["uri"].removeprefix(f"{mirror}/"))
     return LockedPackage(name, version, architecture, path, int(match["size"]), match["sha256"])

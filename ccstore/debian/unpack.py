@@ -210,7 +210,11 @@ def _add_links(plan: Plan, text: str) -> None:
     for line in text.splitlines():
         path, arrow, target = line.partition(" -> ")
         if not arrow:
-            raise CcError("recipe-invalid", f"{line!r} is not `path -> target`")
+            raise CcError(
+                "recipe-invalid",
+                f"{line!r} is not `path -> target`",
+                hint="correct it in the recipe's `links`",
+            )
         links[merged(os.fsencode(path))] = os.fsencode(target)
     for place, goal in links.items():
         before = plan.get(place)

@@ -183,7 +183,13 @@ def _explain(request: BuildRequest, process: Process, tail: bytes, log: Log) -> 
     details = tuple(tail.decode(errors="replace").splitlines())
     if refusal is None:
         message = f"the sandbox ended with status {process.exit_status} before it was complete"
-        raise CcError("sandbox-failed", message, where=request.label, details=details)
+        raise CcError(
+            "sandbox-failed",
+            message,
+            where=request.label,
+            details=details,
+            hint="`ccstore doctor` says what this host can do, and `dmesg` what its kernel ended",
+        )
     if refusal.stage != "exec":
         raise refusal.error(request.label, details)
     log(

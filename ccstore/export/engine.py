@@ -22,7 +22,11 @@ def load(image: Image, names: list[Reference], sink: Sink, environ: Mapping[str,
     with engine(environ) as client:
         for answer in client.api.load_image(image_archive(image, names)):
             if "error" in answer:
-                raise CcError("no-docker", f"the Docker daemon refuses the image: {answer['error']}")
+                raise CcError(
+                    "no-docker",
+                    f"the Docker daemon refuses the image: {answer['error']}",
+                    hint="look at the daemon's log, and at the room on its disk",
+                )
         for name in map(familiar, names):
             got = client.images.get(name).id
             if got not in expected:

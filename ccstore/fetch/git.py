@@ -55,7 +55,11 @@ def fetch_git(
             hint=f"git ls-remote {redacted(source.url)}",
         )
     if fixed.method != "nar":
-        raise CcError("recipe-invalid", f"{label}: a git tree is identified by its NAR hash")
+        raise CcError(
+            "recipe-invalid",
+            f"{label}: a git tree is identified by its NAR hash",
+            hint="pin it with `ccstore lock`, or give the hash that `ccstore hash` prints of such a tree",
+        )
     repository = scratch / "repository.git"
     git = Git(repository, environ, label, sink, cancel, limits)
     entries = _obtain(git, repository, source, label)

@@ -19,6 +19,7 @@ from ccstore.errors import CcError
 from ccstore.transfer.partial import disk_errors
 
 _CHUNK = 1 << 20
+_OTHERWISE = "pin another commit, or name `paths` without it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,11 @@ def parse_tree(listing: bytes) -> list[TreeEntry]:
         mode, _kind, object_id = head.decode("ascii").split()
         path = os.fsdecode(name)
         if any(part in ("", ".", "..") or part.lower() == ".git" for part in path.split("/")):
-            raise CcError("archive-refused", f"the commit holds a file called {path!r}")
+            raise CcError(
+                "archive-refused",
+                f"the commit holds a file called {path!r}",
+                hint="pin another commit: this one can be unpacked nowhere",
+            )
         entries.append(TreeEntry(mode, object_id, path))
     return entries
 
@@ -96,16 +101,20 @@ def _refusals(path: str) -> Iterator[None]:
     try:
         yield
     except (FileExistsError, NotADirectoryError) as error:
-        raise CcError("archive-refused", f"the commit holds {path!r} twice, or below a file") from error
+        raise CcError(
+            "archive-refused", f"the commit holds {path!r} twice, or below a file", hint=_OTHERWISE
+        ) from error
     except ValueError as error:
         raise CcError(
-            "archive-refused", f"the commit holds {path!r}, which cannot be made: {error}"
+            "archive-refused",
+            f"the commit holds {path!r}, which cannot be made: {error}",
+            hint=_OTHERWISE,
         ) from error
     except OSError as error:
         if error.errno not in (errno.ENAMETOOLONG, errno.ENOENT):
             raise
         message = f"the commit holds {path!r}, which cannot be made: {error.strerror}"
-        raise CcError("archive-refused", message) from error
+        raise CcError("archive-refused", message, hint=_OTHERWISE) from error
 
 
 def _write_entry(entry: TreeEntry, path: Path, asking: IO[bytes], answering: IO[bytes]) -> None:

@@ -67,7 +67,15 @@ def _reference(source: OciSource, fixed: FixedOutput, label: str) -> Reference:
             "recipe-invalid", f"{label}: {error}", hint="name an image as registry/name@sha256:…"
         ) from error
     if fixed.method != "oci" or reference.digest != fixed.sha256:
-        raise CcError("recipe-invalid", f"{label}: an image is identified by the digest in its reference")
+        raise CcError(
+            "recipe-invalid",
+            f"{label}: an image is identified by the digest in its reference",
+            hint="name it as registry/name@sha256:… or oci:DIR@sha256:…",
+        )
     if reference.place == "layout" and source.layout is None:
-        raise CcError("recipe-invalid", f"{label}: {reference} has no folder")
+        raise CcError(
+            "recipe-invalid",
+            f"{label}: {reference} has no folder",
+            hint="name it as oci:DIR@sha256:…, DIR being a folder with an index.json",
+        )
     return reference

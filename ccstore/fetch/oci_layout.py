@@ -67,4 +67,8 @@ class Layout:
         try:
             return os.fdopen(open_regular(str(path)), "rb")
         except TransferError as error:
-            raise CcError("image-invalid", f"{self._label}: {path}: {error.reason}") from error
+            raise CcError(
+                "image-invalid",
+                f"{self._label}: {path}: {error.reason}",
+                hint="copy the layout there again: its blobs are plain files",
+            ) from error

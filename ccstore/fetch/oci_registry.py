@@ -65,7 +65,11 @@ class Registry:
         with Partial(kept, self.cancel) as content:
             if content.sha256 == digest:
                 if not content.size:
-                    raise CcError("image-invalid", f"{self.reference}: a blob of it is empty")
+                    raise CcError(
+                        "image-invalid",
+                        f"{self.reference}: a blob of it is empty",
+                        hint="take another image: no part of one can be empty",
+                    )
                 return kept
             failure = self.attempts(content, Wanted(digest, size, most), f"{self.url}/{path}")
         if failure:
@@ -118,7 +122,12 @@ def _verdict(reference: Reference, wanted: Sha256, path: str, failure: TransferE
     if failure.got:
         return wrong_hash(f"{reference}, {path}", wanted, failure.got)
     if failure.kind in ("mismatch", "too-large"):
-        return CcError("image-invalid", f"{reference}: a part has the wrong size", details=details)
+        return CcError(
+            "image-invalid",
+            f"{reference}: a part has the wrong size",
+            details=details,
+            hint="try again; if it stays so, push the image to that registry again",
+        )
     if failure.kind == "stalled":
         return CcError(
             "fetch-stalled",

@@ -52,7 +52,11 @@ def fetch_url(
     `mirror-unknown`, `disk-full`, `interrupted`.
     """
     if fixed.method != "flat":
-        raise CcError("recipe-invalid", f"{label}: a download is identified by the hash of its bytes (flat)")
+        raise CcError(
+            "recipe-invalid",
+            f"{label}: a download is identified by the hash of its bytes (flat)",
+            hint="give the SHA-256 of the file itself, as `sha256sum` prints it",
+        )
     wanted = Wanted(fixed.sha256, source.size, patience.max_size)
     tried: list[_Tried] = []
     with Partial(partial, cancel) as content, Line(cancel) as line:

@@ -221,4 +221,9 @@ def _path(what: str, text: str) -> str:
 
 
 def _unfit(message: str) -> CcError:
-    return CcError("usage", message, where="the agent's protocol")
+    return CcError(
+        "usage",
+        message,
+        where="the agent's protocol",
+        hint="`ccstore run --help` shows what a command and its options can be",
+    )

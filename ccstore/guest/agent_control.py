@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from ccstore.codec.hyper import Code, Message, MessageDecoder
+from ccstore.codec.hyper import API_VERSION, Code, Message, MessageDecoder
 from ccstore.errors import CcError
 from ccstore.guest.agent_channel import Channel, late, not_ready
 
@@ -152,4 +152,8 @@ def _refused(code: Code, body: bytes) -> CcError:
 
 
 def _out_of_place(what: str) -> CcError:
-    return CcError("agent-protocol", f"the agent does not keep to its protocol: {what}")
+    return CcError(
+        "agent-protocol",
+        f"the agent does not keep to its protocol: {what}",
+        hint=f"the guest must run hyperstart with API version {API_VERSION}",
+    )

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ccstore.codec.hyper import Chunk, ChunkDecoder, input_chunks
+from ccstore.codec.hyper import API_VERSION, Chunk, ChunkDecoder, input_chunks
 from ccstore.errors import CcError
 from ccstore.guest.agent_channel import Channel
 
@@ -145,4 +145,6 @@ class Terminal(Channel):
 
 def _unknown(chunk: Chunk) -> CcError:
     message = f"the agent does not keep to its protocol: {len(chunk.data)} bytes for stream {chunk.stream}"
-    return CcError("agent-protocol", message)
+    return CcError(
+        "agent-protocol", message, hint=f"the guest must run hyperstart with API version {API_VERSION}"
+    )

@@ -132,4 +132,8 @@ def _refused(message: dict[str, object], program: Program) -> CcError:
         hint = "give --rootfs a folder that you may read all of"
         where = f"{program.root.folder}{closed[1]}"
         return CcError("file-missing", "the container's root cannot be read", where=where, hint=hint)
-    return CcError("vmm-failed", f"{Path(program.argv[0]).name} could not be started: {text}")
+    return CcError(
+        "vmm-failed",
+        f"{Path(program.argv[0]).name} could not be started: {text}",
+        hint="--dry-run prints its command line, to be tried by hand",
+    )

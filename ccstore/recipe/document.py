@@ -125,15 +125,28 @@ def read(path: Path, name: str, codes: Codes, max_bytes: int = 256 * 1024) -> Do
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise CcError(codes.syntax, "this is not a regular file", where=name)
+            raise CcError(
+                codes.syntax,
+                "this is not a regular file",
+                where=name,
+                hint="rename it or take it away: what has this name is read as YAML",
+            )
         with path.open("rb") as file:
             content = file.read(max_bytes + 1)
     except OSError as error:
         raise CcError(
-            "file-missing", f"{name} cannot be read: {error.strerror or error}", where=name
+            "file-missing",
+            f"{name} cannot be read: {error.strerror or error}",
+            where=name,
+            hint="see to it that the file is there and that you may read it",
         ) from error
     if len(content) > max_bytes:
-        raise CcError(codes.syntax, f"the file is larger than {max_bytes} bytes", where=name)
+        raise CcError(
+            codes.syntax,
+            f"the file is larger than {max_bytes} bytes",
+            where=name,
+            hint="move data to files of its own; a recipe can name them",
+        )
     return parse(_decode(content, name, codes), name, codes)
 
 

@@ -134,7 +134,10 @@ class _Loading:
             names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
         except OSError as error:
             raise CcError(
-                "file-missing", f"recipes/ cannot be read: {error.strerror}", where="recipes"
+                "file-missing",
+                f"recipes/ cannot be read: {error.strerror}",
+                where="recipes",
+                hint="see to it that you may read that folder",
             ) from error
         for name in names:
             if name.endswith(".yaml"):
@@ -227,7 +230,12 @@ def _recipe_name(path: Path, where: str) -> str:
             hint=f"<name>.yml, the name being a-z, 0-9 and -, at most {_LONGEST_NAME} of them",
         )
     if path.name == PROJECT_FILE.name:
-        raise CcError("name-invalid", "ccstore.yml is a project's configuration, not a recipe", where=where)
+        raise CcError(
+            "name-invalid",
+            "ccstore.yml is a project's configuration, not a recipe",
+            where=where,
+            hint="import the files of the recipes themselves",
+        )
     return name
 
 

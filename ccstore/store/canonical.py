@@ -188,6 +188,7 @@ def check_depth(folder: bytes) -> None:
             "output-invalid",
             f"folders are nested too deep: a path has more than {MAX_FOLDER} bytes",
             where=f"{os.fsdecode(folder[:100])}…",
+            hint="put fewer folders into each other, or give them shorter names",
         )
 
 

@@ -33,7 +33,11 @@ def explained(root: Path) -> Iterator[None]:
         if error.errno == errno.EIO:
             raise disk_failed(root, str(error.filename or "")) from error
         if error.errno == errno.ENAMETOOLONG:
-            raise CcError("output-invalid", "a path is too long for Linux (4096 bytes)") from error
+            raise CcError(
+                "output-invalid",
+                "a path is too long for Linux (4096 bytes)",
+                hint="put fewer folders into each other, or give them shorter names",
+            ) from error
         raise
     except sqlite3.DatabaseError as error:
         raise _index_failure(root, error) from error

@@ -162,5 +162,8 @@ def copy(source: Path, target: Path) -> None:
             new.chmod(0o755 if mode & stat.S_IXUSR else 0o644)
         else:
             raise CcError(
-                "output-invalid", "only files, folders and links can be in the store", where=str(old)
+                "output-invalid",
+                "only files, folders and links can be in the store",
+                where=str(old),
+                hint="take the device, socket or FIFO out",
             )

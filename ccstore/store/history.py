@@ -61,7 +61,11 @@ class History:
 
     def _file(self, step: str) -> Path:
         if not _STEP.fullmatch(step):
-            raise CcError("name-invalid", f"{step!r} cannot name a step")
+            raise CcError(
+                "name-invalid",
+                f"{step!r} cannot name a step",
+                hint="steps have names of letters, digits and . _ + -",
+            )
         return self._layout.history / f"{step}.jsonl"
 
     def record(self, run: Run) -> None:

@@ -85,7 +85,10 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
                 data = stream.decompress(packed)
             except zstandard.ZstdError as error:
                 raise CcError(
-                    "object-damaged", f"the log cannot be read: {error}", where=str(file.name)
+                    "object-damaged",
+                    f"the log cannot be read: {error}",
+                    where=str(file.name),
+                    hint="remove that file; the next build writes a new one",
                 ) from error
             if data:
                 yield data

@@ -122,7 +122,11 @@ class Roots:
 def checked(name: str) -> str:
     """`name`, if a root can have it; raises `name-invalid`."""
     if not _NAME.fullmatch(name):
-        raise CcError("name-invalid", f"{name!r} cannot name a root: <project>/<target> can")
+        raise CcError(
+            "name-invalid",
+            f"{name!r} cannot name a root: <project>/<target> can",
+            hint="such as release/kernel-6.1, of letters, digits and . _ + -",
+        )
     return name
 
 

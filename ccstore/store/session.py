@@ -148,9 +148,19 @@ class Session:
             try:
                 files.copy(source, staging / "copy")
             except FileNotFoundError as error:
-                raise CcError("file-missing", "there is no such file", where=str(error.filename)) from error
+                raise CcError(
+                    "file-missing",
+                    "there is no such file",
+                    where=str(error.filename),
+                    hint="correct its path, or put it there",
+                ) from error
             except PermissionError as error:
-                raise CcError("file-missing", "the file cannot be read", where=str(error.filename)) from error
+                raise CcError(
+                    "file-missing",
+                    "the file cannot be read",
+                    where=str(error.filename),
+                    hint="see to it that you may read it",
+                ) from error
             fault("copy")
             return self.register(staging / "copy", name, expected=expected, replace=replace, fault=fault)
 
@@ -165,12 +175,17 @@ def checked_name(name: str) -> str:
     try:
         check_name(name)
     except ValueError as error:
-        raise CcError("name-invalid", str(error)) from error
+        raise CcError("name-invalid", str(error), hint="choose another name") from error
     return name
 
 
 @contextmanager
 def _output_must_exist(path: Path) -> Iterator[None]:
     if not path.is_symlink() and not path.exists():
-        raise CcError("output-missing", "nothing is there to register", where=str(path))
+        raise CcError(
+            "output-missing",
+            "nothing is there to register",
+            where=str(path),
+            hint="whatever makes it has to leave a file or a folder there",
+        )
     yield

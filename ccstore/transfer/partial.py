@@ -135,5 +135,9 @@ def disk_errors(path: Path) -> Iterator[None]:
                 hint="free some space (`ccstore gc` frees what no root needs), or use another --store",
             ) from error
         if error.errno == errno.EROFS:
-            raise CcError("read-only-store", f"{path} is on a read-only file system") from error
+            raise CcError(
+                "read-only-store",
+                f"{path} is on a read-only file system",
+                hint="make it writable, or use another --store",
+            ) from error
         raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -270,3 +272,11 @@ def test_a_missing_lock_is_placed_and_can_be_done_without(tmp_path: Path) -> Non
     assert (error.code, error.where) == ("file-missing", "recipes/toolchain.yml:3:7")
     project = load_project(root, locks=False)
     assert project.recipes["toolchain"].lock is None
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_called_like_a_recipe_and_is_no_file(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(sample.write(tmp_path) / "recipes/x.yml")
+    error = error_of(tmp_path)
+    assert (error.code, error.where) == ("recipe-syntax", "recipes/x.yml")
+    assert error.hint
