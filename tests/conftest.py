@@ -37,10 +37,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def needs(program: str) -> pytest.MarkDecorator:
     """Skips a test where `program` is not installed; in CI it runs all the same, and fails."""
-    absent = shutil.which(program) is None and not os.environ.get("CCSTORE_REQUIRE_TOOLS")
-    return pytest.mark.skipif(
-        absent, reason=f"{program} is not installed: .ci/run installs what the tests use"
-    )
+    reason = f"{program} is not installed: .ci/run installs what the tests use"
+    return requires(shutil.which(program) is not None, reason)
+
+
+def requires(met: bool, reason: str) -> pytest.MarkDecorator:
+    """Skips a test unless `met`; in CI it runs all the same, and fails."""
+    return pytest.mark.skipif(not met and not os.environ.get("CCSTORE_REQUIRE_TOOLS"), reason=reason)
 
 
 def unmet(reason: str) -> NoReturn:

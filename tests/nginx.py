@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from tests.conftest import requires
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-ABSENT = NGINX is None and not os.environ.get("CCSTORE_REQUIRE_TOOLS")  # in CI it fails instead
-needs_nginx = pytest.mark.skipif(ABSENT, reason="nginx is not installed: .ci/run installs what the tests use")
+needs_nginx = requires(NGINX is not None, "nginx is not installed: .ci/run installs what the tests use")
 PUT = "dav_methods PUT; create_full_put_path on; client_max_body_size 0;"
 
 

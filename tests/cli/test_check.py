@@ -28,7 +28,7 @@ from tests.cli.conftest import (
     small_project,
     wait_until,
 )
-from tests.conftest import REPOSITORY, TinyProject, clone_store
+from tests.conftest import REPOSITORY, TinyProject, clone_store, requires
 
 TIME, USER, RANDOM = "time", "user and group", "random numbers or a race"
 TAR = "tar --owner=0 --group=0 --mode=a+rwX"
@@ -193,7 +193,7 @@ def test_what_was_varied_was_measured_in_the_build(strict: Checked) -> None:
     assert int(said["clock"][:4]) > time.gmtime().tm_year
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@requires(os.geteuid() == 0, "only root can become another user")
 def test_root_builds_as_somebody_else(usual: Checked) -> None:
     [round_] = usual.outputs["out"]["rounds"]
     users = {each["name"]: (each["first"], each["second"]) for each in round_["varied"]}

@@ -36,6 +36,7 @@ from ccstore.store.files import remove
 from ccstore.store.overlay import complete
 from tests.cluster.casd import casd as casd
 from tests.cluster.grid import grid as grid
+from tests.conftest import unmet
 from tests.images import docker_host as docker_host
 
 if TYPE_CHECKING:
@@ -256,8 +257,8 @@ def place(user: str, tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def root_tree() -> Iterator[Path]:
     """A small root with busybox in it, open to every user."""
-    if not BUSYBOX.exists() and not os.environ.get("CCSTORE_REQUIRE_TOOLS"):
-        pytest.skip(f"{BUSYBOX} (package busybox-static) is needed to make a root tree")
+    if not BUSYBOX.exists():
+        unmet(f"{BUSYBOX} (package busybox-static) is needed to make a root tree")
     with tempfile.TemporaryDirectory(prefix="ccstore-test-") as folder:
         root = Path(folder)
         root.chmod(0o755)
@@ -274,7 +275,7 @@ def root_tree() -> Iterator[Path]:
 @pytest.fixture
 def builds(place: Path, user: str, root_tree: Path, executor: Executor) -> Builds:
     if user == "ordinary" and not readable_by_others(Path(sys.modules[Sandbox.__module__].__file__ or "")):
-        pytest.skip("this checkout is closed to other users, so no other user can run it")
+        unmet("this checkout is closed to other users, so no other user can run it")
     return Builds(place, root_tree, executor)
 
 

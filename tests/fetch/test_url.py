@@ -22,6 +22,7 @@ from ccstore.model.graph import UrlSource
 from ccstore.model.hashes import Sha256
 from ccstore.transfer.partial import disk_errors
 from ccstore.transfer.patience import Patience
+from tests.conftest import unmet
 from tests.fetch.bench import CHILD, CONTENT, HASTY, Bench, closed_port
 from tests.fetch.server import Answer, Server
 
@@ -238,7 +239,7 @@ def test_a_disk_that_fills_up_ends_the_download(bench: Bench) -> None:
     mount = f"mount -t tmpfs -o size=64k none {small}"
     probe = subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True, text=True)
     if probe.returncode:
-        pytest.skip(f"no tmpfs can be mounted in a user namespace here: {probe.stderr.strip()}")
+        unmet(f"no tmpfs can be mounted in a user namespace here: {probe.stderr.strip()}")
     with Server(CONTENT) as server:
         arguments = [server.url, Sha256.of(CONTENT).hex, str(small / "to"), str(small / "partial")]
         command = shlex.join([sys.executable, "-c", CHILD, *arguments])

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Running, code, wait_until
-from tests.conftest import Shell, write
+from tests.conftest import Shell, requires, write
 from tests.guest import bootable
 from tests.guest.bootable import Bootables
 
@@ -198,7 +198,7 @@ def test_folders_are_shared(made: Bootables, tmp_path: Path) -> None:
     assert list((tmp_path / "b").iterdir()) == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start the virtiofsd of QEMU 7.2")
+@requires(os.geteuid() == 0, "only root can start the virtiofsd of QEMU 7.2")
 def test_folders_are_shared_by_virtiofsd(made: Bootables, tmp_path: Path) -> None:
     write(tmp_path / "x,y/said", "from the host\n")
     console = boots(made, "virtiofs", "--machine", "q35", "--virtiofs", "--share", f"{tmp_path}/x,y:a")

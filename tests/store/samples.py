@@ -10,8 +10,6 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
 from ccstore.model.derivation import Derivation
 from ccstore.model.objects import ObjectInfo
 from ccstore.model.realisation import OutputId, Realisation
@@ -19,6 +17,7 @@ from ccstore.ports import Fault, no_fault
 from ccstore.store.database import migrations
 from ccstore.store.session import Session
 from ccstore.store.store import Store
+from tests.conftest import requires, unmet
 
 
 def make_tree(at: Path, text: str = "hello") -> Path:
@@ -92,13 +91,16 @@ def ordinary() -> tuple[str, ...]:
     if os.geteuid() != 0:
         return ()
     if shutil.which("setpriv") is None:
-        pytest.skip("root can only be made an ordinary user with setpriv, which is not here")
+        unmet("root can only be made an ordinary user with setpriv, which is not here")
     return ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
 
 
-def can_unshare() -> bool:
+def _can_mount() -> bool:
     """Whether a file system can be mounted in namespaces of one's own."""
     if shutil.which("unshare") is None:
         return False
     probe = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+needs_mount = requires(_can_mount(), "no file system can be mounted here (unshare -rm)")

@@ -14,9 +14,7 @@ from ccstore.store.files import remove
 from ccstore.store.gc import GcOptions
 from ccstore.store.rebuild import rebuild, settle
 from ccstore.store.store import Store
-from tests.store.samples import can_unshare, derive, listing, older, ordinary, python, realise, register
-
-needs_mount = pytest.mark.skipif(not can_unshare(), reason="no file system can be mounted here (unshare -rm)")
+from tests.store.samples import derive, listing, needs_mount, older, ordinary, python, realise, register
 
 
 def code_of(root: Path, *, create: bool = True) -> str:

@@ -15,7 +15,8 @@ from ccstore.model.objects import ObjectInfo
 from ccstore.store import verify
 from ccstore.store.session import Session
 from ccstore.store.store import Store
-from tests.store.samples import can_unshare
+from tests.conftest import unmet
+from tests.store.samples import needs_mount
 
 
 def base(session: Session) -> ObjectInfo:
@@ -33,14 +34,14 @@ def set_opaque(folder: Path, value: bytes = b"y", name: str = "opaque") -> None:
     try:
         os.setxattr(folder, f"user.overlay.{name}", value)
     except OSError as error:
-        pytest.skip(f"this file system keeps no user attributes: {error}")
+        unmet(f"this file system keeps no user attributes: {error}")
 
 
 def whiteout(path: Path) -> None:
     try:
         os.mknod(path, 0o020000, os.makedev(0, 0))
     except OSError as error:
-        pytest.skip(f"no whiteout can be made here: {error}")
+        unmet(f"no whiteout can be made here: {error}")
 
 
 def names(store: Store, info: ObjectInfo) -> list[str]:
@@ -165,7 +166,7 @@ CHANGE = (
 )
 
 
-@pytest.mark.skipif(not can_unshare(), reason="no file system can be mounted here (unshare -rm)")
+@needs_mount
 def test_a_real_overlay(store: Store) -> None:
     with store.session() as session, session.staging("s") as staging:
         below = base(session)
@@ -175,7 +176,7 @@ def test_a_real_overlay(store: Store) -> None:
         script = CHANGE.format(base=store.objects.path(below.path), **places)
         done = subprocess.run(["unshare", "-rm", "sh", "-ec", script], capture_output=True, check=False)
         if b"mount" in done.stderr:
-            pytest.skip(f"no overlay can be mounted here: {done.stderr.decode()}")
+            unmet(f"no overlay can be mounted here: {done.stderr.decode()}")
         assert done.returncode == 0, done.stderr
         merged = session.register_overlay(below.path, places["upper"], "merged")
     assert names(store, merged) == ["a", "a/deep", "a/one", "b", "b/new", "link", "moved"]

@@ -21,8 +21,8 @@ from ccstore.store.measure import disk_usage
 from ccstore.store.session import Session
 from ccstore.store.sharing import Shared
 from ccstore.store.store import Store
-from tests.conftest import needs
-from tests.store.samples import can_unshare, listing, older, ordinary, python
+from tests.conftest import needs, requires, unmet
+from tests.store.samples import listing, needs_mount, older, ordinary, python
 
 LARGE = os.urandom(2_500_000)
 SAME, RUN = b"same" * 5000, b"run!" * 5000
@@ -419,14 +419,14 @@ with Store.open(Path(sys.argv[1])) as store:
 """
 
 
-@pytest.mark.skipif(not can_unshare(), reason="no mount namespace can be made here")
+@needs_mount
 def test_a_file_that_cannot_be_linked_is_copied(tmp_path: Path) -> None:
     done = python(MOUNTED, str(tmp_path / "store"), before=("unshare", "-rm"))
     assert done.returncode == 0, done.stderr
     remove(tmp_path / "store")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a disk")
+@requires(os.geteuid() == 0, "only root can mount a disk")
 @pytest.mark.parametrize(
     "make",
     [
@@ -444,8 +444,10 @@ def test_a_file_that_cannot_be_linked_shares_its_blocks(make: list[str], tmp_pat
     line = 'mount -o loop "$0" "$1" && shift && exec "$@"'
     prefix = ("unshare", "-m", "sh", "-c", line, str(disk), str(place))
     done = python(MOUNTED, str(place / "store"), before=prefix)
+    if "unknown filesystem type" in done.stderr:  # no package changes the kernel that runs the tests
+        pytest.skip(f"this kernel does not know it: {done.stderr}")
     if "mount: " in done.stderr:
-        pytest.skip(f"no disk can be mounted here: {done.stderr}")
+        unmet(f"no disk can be mounted here: {done.stderr}")
     assert done.returncode == 0, done.stderr
     took, shared = map(int, done.stdout.split())
     assert took < 10_000_000
