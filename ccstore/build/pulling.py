@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ccstore.build.substitute import not_there, receive
+from ccstore.cache.parallel import OBJECTS, each
 from ccstore.cache.problems import MISSES
 from ccstore.cache.source import Source
 from ccstore.cache.sources import Sources
@@ -24,23 +25,26 @@ def pull(
     damaged: set[StorePath] | None = None,
     fault: Fault = no_fault,
 ) -> None:
-    """Gets the objects that are not here, and those of `damaged`, which leave that set.
+    """Gets the objects that are not here, and those of `damaged`, which leave that set; the first failure ends it.
 
     Raises `not-found`, or what was wrong with the caches.
     """
-    cancel = cancel or Cancel()
-    damaged = set() if damaged is None else damaged
+    stop = cancel or Cancel()
+    hurt = set() if damaged is None else damaged
     with store.session() as session:
-        for path in paths:
+
+        def get(path: StorePath) -> None:
             session.protect(path)
-            if path not in damaged and store.objects.has(path):
-                continue
+            if path not in hurt and store.objects.has(path):
+                return
             info = sources.object_info(path)
-            with store.locks.object(path, lambda holder: None, cancel):
+            with store.locks.object(path, lambda holder: None, stop):
                 if info is None or not receive(
-                    sources, info, path.name, store, session, sink, cancel, damaged, fault
+                    sources, info, path.name, store, session, sink, stop, hurt, fault
                 ):
                     raise not_there(str(path), sources)
+
+        each(OBJECTS, get, list(dict.fromkeys(paths)), stop)
 
 
 def restore(

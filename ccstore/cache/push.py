@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from ccstore.cache import entries
 from ccstore.cache.pack import DEFAULT, Packed, Packing, pack
+from ccstore.cache.parallel import OBJECTS, each
 from ccstore.codec import narinfo, statements
 from ccstore.codec.compression import SUFFIXES
 from ccstore.codec.narinfo import NarInfo, content_address
@@ -25,12 +26,9 @@ from ccstore.model.objects import ObjectInfo
 from ccstore.model.realisation import Realisation
 from ccstore.ports import BinaryCache, Cancel, Fault, no_fault
 
-OBJECTS = 4  # at once
-RECORDS = 16
+RECORDS = 16  # at once
 # what `fault` is told, in this order; `temporary` also before each file is given its name
 STEPS = ("info", "pack", "temporary", "nar", "narinfo", "realisation")
-T = TypeVar("T")
-U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +68,8 @@ class Push:
         raises.
         """
         self._begin()
-        pushed = self._each(OBJECTS, self.object, parcels)
-        self._each(RECORDS, self.realisation, realisations)
+        pushed = each(OBJECTS, self.object, parcels, self.cancel)
+        each(RECORDS, self.realisation, realisations, self.cancel)
         return pushed
 
     def _begin(self) -> None:
@@ -85,23 +83,6 @@ class Push:
             )
         entries.require_cache(self.cache)
         self.fault("info")
-
-    def _each(self, threads: int, work: Callable[[T], U], things: Sequence[T]) -> list[U]:
-        if len(things) < 2:
-            return [work(thing) for thing in things]
-        from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-
-        with ThreadPoolExecutor(threads, thread_name_prefix="push") as pool:
-            futures = [pool.submit(work, thing) for thing in things]
-            try:
-                ended, _ = wait(futures, return_when=FIRST_EXCEPTION)
-                for future in ended:
-                    future.result()
-                return [future.result() for future in futures]
-            except BaseException:
-                self.cancel.cancel()
-                pool.shutdown(cancel_futures=True)
-                raise
 
     def object(self, parcel: Parcel) -> Pushed:
         """Puts one object there, unless it is there."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ccstore.build import pulling
 from ccstore.build.knowledge import Knowledge
 from ccstore.build.pulling import pull
 from ccstore.build.sharing import PushOptions, closure, push
+from ccstore.build.substitute import receive
 from ccstore.cache import entries
 from ccstore.cache.folder import FolderCache
 from ccstore.cache.source import Source
@@ -80,6 +84,50 @@ def test_what_is_pushed_can_be_pulled(place: Place, stores: Stores, key: SecretK
     assert not other.objects.has(first.object.path)
     assert verify(other, True, lambda event: None) == []
     assert asking.notes == []
+    assert listing(other.layout.partial) == []
+
+
+def many(store: Store) -> list[Realisation]:
+    with store.session() as session:
+        return [realise(store, session, f"step-{number}") for number in range(6)]
+
+
+def test_several_are_pulled_at_once(
+    stores: Stores, key: SecretKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = stores
+    made, url = many(one), (tmp_path / "cache").as_uri()
+    push(one, url, key, made)
+    pair = threading.Barrier(2)
+
+    def beside_another(*arguments: Any) -> bool:
+        pair.wait(60)
+        return receive(*arguments)
+
+    monkeypatch.setattr(pulling, "receive", beside_another)
+    pull(other, Asking(Source(url)).sources, [each.object.path for each in (*made, made[0])])
+    assert all(other.objects.has(each.object.path) for each in made)
+    assert verify(other, True, lambda event: None) == []
+
+
+def test_one_that_is_missing_ends_the_pull_of_several(stores: Stores, key: SecretKey, tmp_path: Path) -> None:
+    one, other = stores
+    made, cache = many(one), tmp_path / "cache"
+    push(one, cache.as_uri(), key, made)
+    paths = [each.object.path for each in made]
+    missing = paths[3]
+    (cache / f"{missing.hash}.narinfo").unlink()
+    cancel = Cancel()
+    with pytest.raises(CcError) as caught:
+        pull(other, Asking(Source(cache.as_uri())).sources, paths, cancel=cancel)
+    assert caught.value.code == "not-found"
+    assert str(missing) in caught.value.message
+    assert cancel.cancelled
+    assert set(listing(other.layout.objects)) <= {path.base for path in paths if path != missing}
+    assert verify(other, True, lambda event: None) == []
+    push(one, cache.as_uri(), key, made)
+    pull(other, Asking(Source(cache.as_uri())).sources, paths)
+    assert sorted(path.base for path in paths) == listing(other.layout.objects)
     assert listing(other.layout.partial) == []
 
 

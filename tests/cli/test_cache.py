@@ -116,6 +116,16 @@ def test_a_push_goes_where_the_configuration_says_now(team: Team) -> None:
     assert f"/nix/store/{path.name}\n" in narinfo.read_text()
 
 
+def test_several_store_paths_are_answered_in_their_order(team: Team) -> None:
+    builder = team.machine("builder")
+    with Store.open(builder.store) as store, store.session() as session:
+        paths = [session.add(write(team.top / name, name), name).path.logical for name in "abcde"]
+    builder.run("cache", "push", *paths, "--key", str(team.top / "key"))
+    for wanted in (paths, paths[::-1]):
+        found = team.machine("other").run("cache", "pull", *wanted).stdout.split()
+        assert [Path(each).name for each in found] == [Path(each).name for each in wanted]
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_a_repair_fetches_what_no_recipe_gives(team: Team, inside: bool) -> None:
     """By its name alone; with the caches of the project, or outside of one with those of the person."""
