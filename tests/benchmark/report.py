@@ -1,6 +1,7 @@
 """What was measured, kept between runs, and written for people: a table and a chart.
 
-    results.json   the rows of each work, and when and on what they were measured
+    results.json   the rows of each work, and when and on what they were measured; `earlier` are those beside a rival
+                   that was not installed when the others were measured
     results.md     the table
     results.svg    ratios to the rivals, with what is wanted
 
@@ -24,6 +25,8 @@ from typing import Any
 
 from tests.benchmark.chart import Bar, chart
 
+RIVALS = {"nix": "Nix", "bst": "BuildStream"}  # programs whose versions matter, and which may be missing
+Block = dict[str, Any]
 HEAD = """# Benchmark
 
 Written by `python -m tests.benchmark`, which measures ccstore beside its rivals: medians of runs in turn, and the
@@ -88,23 +91,46 @@ class Printed(io.TextIOBase):
 
 
 def keep(folder: Path, work: str, rows: Sequence[Row], order: Iterable[str]) -> None:
-    """Replaces the rows of `work` in `folder`, and writes the table and the chart anew; `order` is that of works."""
+    """Replaces the rows of `work` in `folder`, and writes the table and the chart anew; `order` is that of works.
+
+    Those beside a rival that is not installed stay.
+    """
     file = folder / "results.json"
-    known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    known: dict[str, Block] = json.loads(file.read_text()) if file.exists() else {}
     when = time.strftime("%Y-%m-%d", time.gmtime())
     cells = [[row.work, row.against, row.wanted, row.measured] for row in rows]
+    earlier = [_left(block, cells) for block in _blocks(known.get(work, {"rows": []}))]
     known[work] = {"when": when, "where": machine(), "rows": cells}
+    if kept := [block for block in earlier if block["rows"]]:
+        known[work]["earlier"] = kept
     known = {name: known[name] for name in (*order, *known) if name in known}
     file.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n")
     write(folder, known)
 
 
-def write(folder: Path, known: dict[str, Any]) -> None:
+def _blocks(entry: Block) -> list[Block]:
+    """What is known of a work, by the runs that measured it."""
+    return [entry, *entry.get("earlier", ())]
+
+
+def _left(block: Block, measured: list[list[str]]) -> Block:
+    """`block` with the rows that were not `measured` anew, for want of their rival."""
+    absent = [program for program in RIVALS if not shutil.which(program)]
+    again = {tuple(cells[:2]) for cells in measured}
+    rows = [
+        cells
+        for cells in block["rows"]
+        if tuple(cells[:2]) not in again and any(re.search(rf"`{name}\b", cells[1]) for name in absent)
+    ]
+    return {name: block[name] for name in ("when", "where") if name in block} | {"rows": rows}
+
+
+def write(folder: Path, known: dict[str, Block]) -> None:
     """The table and the chart of what is known."""
     lines: list[str] = []
     bars: list[Bar] = []
     places: dict[tuple[str, str], int] = {}
-    for each in known.values():
+    for each in (block for entry in known.values() for block in _blocks(entry)):
         number = places.setdefault((each["when"], each["where"]), len(places) + 1)
         for cells in each["rows"]:
             row = Row(*cells)
@@ -125,8 +151,9 @@ def machine() -> str:
     model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     load = os.getloadavg()[1]
     said = [f"{os.cpu_count()} cores ({model[1] if model else os.uname().machine}), load {load:.1f} before"]
-    for argv, name in ((["nix", "--version"], "Nix"), (["bst", "--version"], "BuildStream")):
-        if shutil.which(argv[0]):
+    for program, name in RIVALS.items():
+        if shutil.which(program):
+            argv = [program, "--version"]
             found = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
             said.append(f"{name} {found.split()[-1]}")
     return ", ".join(said)

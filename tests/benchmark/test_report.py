@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.benchmark import __main__ as benchmark
 from tests.benchmark import report
 from tests.benchmark.chart import Bar, chart
 
@@ -57,6 +58,41 @@ def test_a_run_of_one_work_leaves_the_others(tmp_path: Path) -> None:
 
 
 LINES = {"first": [FAST], "second": [SLOW, OTHER]}
+
+
+NIX = "| no-op `realize` | `nix-build` | ≤ 1 × | 0.80 × (8.0 ms / 10.0 ms; CPU 0.70 ×; median of 41) |"
+
+
+@pytest.fixture
+def no_rivals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+def test_what_was_measured_beside_an_absent_rival_stays(no_rivals: None, tmp_path: Path) -> None:
+    def rows(*lines: str) -> list[report.Row]:
+        return [row for line in lines if (row := report.Row.parse(line))]
+
+    report.keep(tmp_path, "noop", rows(NIX, FAST, OTHER), ["noop"])
+    for _ in range(2):
+        report.keep(tmp_path, "noop", rows(FAST.replace("0.03 ×", "0.04 ×")), ["noop"])
+    found = json.loads((tmp_path / "results.json").read_text())["noop"]
+    assert [cells[1] for cells in found["rows"]] == ["`bst build`"]
+    assert [[cells[1] for cells in block["rows"]] for block in found["earlier"]] == [["`nix-build`"]]
+    table = (tmp_path / "results.md").read_text()
+    assert NIX.removesuffix(" |") in table
+    assert "0.04 ×" in table
+    assert "to user space" not in table
+
+
+def test_without_nix_its_works_are_left_out(
+    no_rivals: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    works = benchmark.BESIDE_NIX
+    monkeypatch.setattr("sys.argv", ["benchmark", *works, "--output", str(tmp_path)])
+    benchmark.main()
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in said] == ["nix is not installed"] * len(works)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_chart_has_a_bar_for_each_and_cuts_off_long_ones() -> None:
