@@ -266,11 +266,15 @@ def test_kill_9_at_any_time(name: str, tiny: Tiny, memory: Path, full: bool) -> 
     for number in range(count):
         killed = before.copy(str(number))
         after = source.uniform(0.1, 1) * seconds
-        caught += _run(case, killed, after) < 0
+        taken = _run(case, killed, after)
+        if taken < 0:
+            caught += 1
+        else:  # the machine has less to do than it had
+            seconds = min(seconds, taken)
         before.check(killed, (number, after))
         case.then(killed)
     print(f"{name}: {caught} of {count} runs were killed, each of some {seconds:.1f} s")
-    assert caught > count / 2
+    assert caught > count / 4
 
 
 def _run(case: Case, tiny: Tiny, kill_after: float | None) -> float:
