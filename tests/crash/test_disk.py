@@ -107,6 +107,28 @@ def test_a_disk_that_is_full_at_every_size(tiny: Tiny, memory: Path, full: bool)
     print((memory / "log").read_text())
 
 
+def test_nothing_is_added_where_a_collection_would_have_no_room(tiny: Tiny, memory: Path) -> None:
+    """Not even what would fit."""
+    disk = memory / "disk"
+    mine = tiny.with_store_of_its_own(disk / "store")
+
+    def work() -> None:
+        namespaces.mount_tmpfs(disk, f"size={ROOMY},mode=755")
+        mine.realize()
+        (mine.store / "reserve").unlink()
+        used = ROOMY - os.statvfs(disk).f_bavail * PAGE
+        enter.mount("", str(disk), "", enter.MS_REMOUNT, f"size={used + 64 * PAGE}")
+        before = sorted((mine.store / "objects").iterdir())
+        mine.edit("another\n")
+        assert fails(mine.realize, "disk-full")
+        assert sorted((mine.store / "objects").iterdir()) == before
+        assert os.statvfs(disk).f_bavail >= 60  # what could not be reserved is given back
+        enter.mount("", str(disk), "", enter.MS_REMOUNT, f"size={ROOMY}")
+        goes_on(mine, "")
+
+    apart(work, memory / "log")
+
+
 @pytest.mark.parametrize("upgraded", [False, True])
 def test_a_disk_without_a_byte_left(upgraded: bool, tiny: Tiny, memory: Path) -> None:
     """Somebody else filled it: a collection is what makes room, so it must need none, not even for a new schema."""
