@@ -24,7 +24,7 @@ from ccstore.store.store import Store
 from tests.conftest import needs, requires, unmet
 from tests.store.samples import listing, needs_mount, older, ordinary, python
 
-LARGE = os.urandom(2_500_000)
+LARGE = b"0" + os.urandom(2_499_999)
 SAME, RUN = b"same" * 5000, b"run!" * 5000
 OPTIMISE = GcOptions(optimise=True)
 
