@@ -19,7 +19,7 @@ def runs(store: Path, step: str) -> list[str]:
 
 
 def test_eight_that_want_the_same_build_it_once(small: Project) -> None:
-    small.script("first", f"{WHOEVER} >/out/out", "sleep 1")
+    small.script("first", f"{WHOEVER} >/out/out", "sleep 5")  # so that all have started by then
     small.script("second", "cat /in/first >/out/out", f"{WHOEVER} >>/out/out", inputs="{first: first}")
     all_eight = [Running(small.shell, "realize", "second") for _ in range(8)]
     try:
