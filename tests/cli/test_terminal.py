@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from functools import partial
+from itertools import pairwise
 
 import pytest
 
@@ -73,9 +74,12 @@ def test_a_terminal_sees_how_long_all_of_it_takes(small: Project) -> None:
         planned = json.loads(small.shell.run("plan", "two", "--json").stdout)
         screen = seen(small, "realize", "two")
     times = [float(each) for each in re.findall(r"all done in about ([\d.]+) s", screen)]
-    assert 5 < times[0] <= planned[-1]["expectedEnd"] + 0.1 < times[0] + 1
-    assert times[-1] < 2
-    assert times == sorted(times, reverse=True)
+    expected = planned[-1]["expectedEnd"]
+    assert expected >= 5
+    assert expected / 2 < times[0] <= expected + 0.1  # a busy machine draws late; a tenth is shown
+    assert times[-1] < expected / 2
+    # A line that is printed brings the view as it was drawn last, and may come after a newer one.
+    assert all(later < earlier + 1 for earlier, later in pairwise(times)), times
 
 
 def seen(small: Project, *arguments: str) -> str:

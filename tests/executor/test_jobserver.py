@@ -190,7 +190,7 @@ def test_hoarded_tokens_delay_a_build_and_do_not_stop_it(monkeypatch: pytest.Mon
         take(hostile, 1)
         began = time.monotonic()
         with begun(server) as other:
-            assert 0.3 <= time.monotonic() - began < 3
+            assert 0.3 <= time.monotonic() - began < 15
             os.write(hostile.descriptors[1], jobserver.TOKEN)  # which pays back what was taken on credit
             wait_until(lambda: hostile.lent == 0)
             assert other.lent == 0

