@@ -115,16 +115,24 @@ class Launcher:
 
 
 @dataclass(frozen=True, slots=True)
+class CompileCache:
+    """`folder` is where ccache keeps its objects; `script` stands in the place of compilers and of the assembler."""
+
+    folder: Path
+    script: str
+
+
+@dataclass(frozen=True, slots=True)
 class Assistance:
     """What makes a build faster and must not change what comes out; but for the cluster, folders of this host.
 
-    `compile_cache` is where ccache keeps its objects; in its stead compilers may have a `launcher`. `build` is
+    In the stead of a `compile_cache` compilers may have a `launcher`. `build` is
     `/build`, with what an earlier build left in it; it is not emptied. `changed` has, by input, a folder (or file)
     whose entries are shown instead of the input's, with the same content and the time of now: those that are not what
     the earlier build saw.
     """
 
-    compile_cache: Path | None = None
+    compile_cache: CompileCache | None = None
     launcher: Launcher | None = None
     build: Path | None = None
     changed: Mapping[str, Path] = field(default_factory=dict)

@@ -23,7 +23,7 @@ from ccstore.model.derivation import Derivation
 from ccstore.model.graph import Build, Step
 from ccstore.model.hashes import Sha256
 from ccstore.model.realisation import Purity, Realisation, worst
-from ccstore.ports import Assistance, BuildRequest, Cancel, Launcher, Tree
+from ccstore.ports import Assistance, BuildRequest, Cancel, CompileCache, Launcher, Tree
 from ccstore.recipe.scripts import script
 from ccstore.store.compile_cache import compile_cache
 from ccstore.store.history import History, Usual
@@ -117,8 +117,8 @@ def assisted(
     with ExitStack() as stack:
         if wish.compile_cache and step.resumes:
             if layout.has_compile_cache(request):
-                folder = compile_cache(store.layout, objects[""])
-                given, found.purity = replace(given, compile_cache=folder), "assisted"
+                cache = CompileCache(compile_cache(store.layout, objects[""]), script("cached.sh"))
+                given, found.purity = replace(given, compile_cache=cache), "assisted"
             else:
                 sink(
                     Noted(f"no compile cache: the toolchain has no /{layout.CCACHE}", step.name, warning=True)

@@ -7,8 +7,8 @@
     /dev /proc     a few harmless devices; the processes of the sandbox only; read-only
 
 With `Assistance` /build is a folder of the caller's, with what an earlier build left in it, some inputs have newer
-files in front of them, and a compile cache is at /ccache, in front of the compilers. Or a script is there instead,
-which asks recc in /in/.recc, and a socket in /in/.cluster leads to where that compiles.
+files in front of them, and a compile cache is at /ccache. A script in front of the compilers asks it, or else asks
+recc in /in/.recc, and a socket in /in/.cluster leads to where that compiles.
 
 A check (`Conditions`) has other values: /build is then a link to another folder, which may lie in memory, as may
 inputs; the root is an overlay if that link, or another user, has to be in it.
@@ -84,13 +84,14 @@ ENVIRONMENT = {
 }
 CLOCK = "/in/.clock.so"
 COMPILE_CACHE = "/ccache"
-# before everything else in PATH: links to ccache, which finds the real ones after it, or scripts
+# before everything else in PATH: scripts that start the real ones
 COMPILERS = "/in/.compilers"
 RECC, CLUSTER = "/in/.recc", "/in/.cluster"
 SOCKET, COMPILED_HERE = "socket", "here"  # what is in the latter
 # what a compiler reads of its environment, which a worker is told
 COMPILER_ENVIRONMENT = ("LANG", "LC_ALL", "PATH", "SOURCE_DATE_EPOCH", "TZ")
 COMPILER_NAMES = ("cc", "gcc", "c++", "g++", "clang", "clang++")
+ASSEMBLER = "as"
 CCACHE = "usr/bin/ccache"
 CCACHE_SIZE = "5G"  # at most, for each toolchain
 TIME = ["date", "+%s"]  # what a probe asks for the time
@@ -277,8 +278,8 @@ def _build(request: BuildRequest) -> enter.Operation:
 
 
 def _compile_cache(request: BuildRequest) -> Iterator[enter.Operation]:
-    if request.assistance.compile_cache is not None:
-        yield enter.Bind(str(request.assistance.compile_cache), COMPILE_CACHE, writable=True)
+    if cache := request.assistance.compile_cache:
+        yield enter.Bind(str(cache.folder), COMPILE_CACHE, writable=True)
 
 
 def _inputs(request: BuildRequest) -> Iterator[enter.Operation]:
@@ -299,8 +300,13 @@ def _inputs(request: BuildRequest) -> Iterator[enter.Operation]:
 
 def _compilers(request: BuildRequest) -> Iterator[enter.Operation]:
     """What is found in the compilers' place."""
-    launcher = request.assistance.launcher
-    if launcher is None and request.assistance.compile_cache is None:
+    launcher, cache = request.assistance.launcher, request.assistance.compile_cache
+    names: tuple[str, ...] = COMPILER_NAMES
+    if launcher:
+        script = launcher.script
+    elif cache:
+        names, script = (*COMPILER_NAMES, ASSEMBLER), cache.script
+    else:
         return
     if launcher is not None:
         yield enter.Bind(str(launcher.recc), RECC)
@@ -308,10 +314,9 @@ def _compilers(request: BuildRequest) -> Iterator[enter.Operation]:
         # this file alone, so that nothing else can be put in its place
         yield enter.Bind(str(launcher.folder / COMPILED_HERE), f"{CLUSTER}/{COMPILED_HERE}", writable=True)
     yield enter.Folder(COMPILERS)
-    for name in COMPILER_NAMES:
+    for name in names:
         if os.path.lexists(request.root.path / "usr/bin" / name):
-            place = f"{COMPILERS}/{name}"
-            yield enter.Program(place, launcher.script) if launcher else enter.Link(f"/{CCACHE}", place)
+            yield enter.Program(f"{COMPILERS}/{name}", script)
 
 
 def _newer(request: BuildRequest, name: str) -> Iterator[enter.Operation]:

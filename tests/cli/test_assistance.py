@@ -286,6 +286,38 @@ def test_a_compile_cache_gives_the_bytes_of_a_clean_build(
     assert tiny.shell.realize("--pure", "kernel") == [assisted]
 
 
+SEEN = "/in/tree/lib/seen"
+BLIND = {
+    "incbin": (rf'__asm__(".data\n.incbin \"{SEEN}\"\n.text");', {"seen": "%d"}),
+    "include": (rf'__asm__(".data\n.include \"{SEEN}\"\n.text");', {"seen": ".byte %d"}),
+    "a macro of the assembler": (
+        rf'__asm__(".data\n.macro read by\n\\by \"{SEEN}\"\n.endm\nread .INCBIN\n.text");',
+        {"seen": "%d"},
+    ),
+    "a header of the system's": (
+        '#include "first.h"',
+        {"first.h": '#pragma GCC system_header\n#include "seen"', "seen": "int seen = %d;"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("line", "files"), BLIND.values(), ids=BLIND)
+def test_what_dependencies_do_not_name_is_seen(tiny: TinyProject, line: str, files: dict[str, str]) -> None:
+    def kernel(value: int, option: str) -> Path:
+        added = (
+            new_file(f"lib/{name}", *text.replace("%d", str(value)).split("\n"))
+            for name, text in files.items()
+        )
+        head = "--- a/lib/print.c\n+++ b/lib/print.c\n@@ -1,2 +1,3 @@\n #include <asm/io.h>\n"
+        patch(tiny, f"{head}+{line}\n #include <tiny/kernel.h>\n", *added)
+        [path] = tiny.shell.realize(option, "kernel")
+        return path
+
+    before, after = kernel(1, "--assist"), kernel(2, "--assist")
+    assert (after / "vmlinux").read_bytes() != (before / "vmlinux").read_bytes()
+    assert kernel(2, "--pure") == after
+
+
 def test_what_was_compiled_before_is_not_compiled_again(tiny: TinyProject) -> None:
     tiny.shell.run("realize", "--assist", "kernel")
     a_c_file(tiny)
