@@ -164,13 +164,10 @@ class _Collection:
             [root.realisation for root in roots if root.realisation],
             keep_inputs=self._options.keep_inputs,
         )
-        chosen = self._select()
-        if self._options.dry_run:
-            sizes.add(chosen)
+        measured = sizes.add if self._options.dry_run else list
+        chosen = measured(self._select())
         strangers = self._strangers()
-        whole = [path.base for path in parsed(strangers)]
-        if self._options.dry_run:
-            sizes.add(whole)
+        whole = measured(path.base for path in parsed(strangers))
         doomed = _Doomed(kept=self._database.count_objects() - len(chosen), sessions=living.keys())
         doomed.objects = [*chosen, *whole]
         doomed.realisations = self._marks.lost()
@@ -202,11 +199,11 @@ class _Collection:
             set(_without(self._layout.objects, self._database.bases, hidden=True)) - self._marks.named()
         )
 
-    def _select(self) -> list[str]:
+    def _select(self) -> Iterator[str]:
         """Base names of those that are dead and that age and size let go; the others are spared."""
         if self._options.older_than is not None or self._options.max_size is not None:
             self._marks.spare(list(self._spared(self._options.older_than, self._options.max_size)))
-        return list(self._marks.dead())
+        return self._marks.dead()
 
     def _spared(self, age: float | None, limit: int | None) -> Iterator[int]:
         """The oldest go first, until what is left is small enough."""

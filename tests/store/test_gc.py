@@ -120,10 +120,22 @@ def test_sizes_of_many_are_added_up_in_another_process(
     here = gc.collect(store, GcOptions(dry_run=True))
     started = [workers.start(serves, str(store.layout.objects))]
     monkeypatch.setattr(measure, "MANY", 1)
+    monkeypatch.setattr(measure, "PART", 1)
     monkeypatch.setattr(workers, "start", lambda *_: started[0])
     assert gc.collect(store, GcOptions(dry_run=True)) == here
     assert (started[0].returncode == 0, len(here.names)) == (serves != "ccstore.store.nothing", 3)
     assert gc.collect(store).freed == here.freed
+
+
+def test_the_names_of_a_file_may_be_measured_in_two_places(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("one", "two", "three")]
+    files[0].write_bytes(b"shared" * 100_000)
+    for other in files[1:]:
+        other.hardlink_to(files[0])
+    here, there = measure.Measure(), measure.Measure()
+    assert here.add_all(files[:2]) == there.add(files[2]) == 0
+    assert here.go_on(there.unfinished()) == measure.disk_usage(files)
+    assert here.unfinished() == []
 
 
 def test_the_oldest_go_first_until_the_store_is_small_enough(store: Store) -> None:
