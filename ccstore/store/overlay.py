@@ -33,6 +33,7 @@ def complete(upper: Path, base: Path, entries: Iterator[Entry]) -> dict[bytes, b
     """
     kinds = {os.fsencode(name): kind for name, kind in _survey(os.fsencode(upper), b"")}
     known: dict[bytes, bytes] = {}
+    source, target = (os.fsencode(folder) + b"/" for folder in (base, upper))
     hidden: bytes | None = None
     for entry in entries:
         path = os.fsencode(entry.path)
@@ -41,8 +42,7 @@ def complete(upper: Path, base: Path, entries: Iterator[Entry]) -> dict[bytes, b
         hidden = None
         kind = kinds.get(path)
         if kind is None:
-            digests = bring(entry, os.fsencode(base / entry.path), os.fsencode(upper / entry.path))
-            if digests:
+            if digests := bring(entry, source + path, target + path):
                 known[path] = digests
         elif kind != "folder":
             hidden = path + b"/"
