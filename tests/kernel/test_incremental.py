@@ -94,6 +94,7 @@ def project(full: bool, real_kernel: Shell, tmp_path_factory: pytest.TempPathFac
     return Shell(root, clone_store(real_kernel.store, root / "store"))
 
 
+@pytest.mark.timeout(4 * 3600)
 def test_every_change_gives_the_bytes_of_a_clean_build(project: Shell) -> None:
     project.run("realize", "--incremental", "changed", timeout=3000)  # fills the folder
     tree, before = project.path("kernel.tree"), b""
