@@ -18,6 +18,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -159,14 +160,16 @@ class _Collection:
         unfinished = self._index_what_a_crash_left_out()
         roots = self._store.roots.list()
         names = {name for each in living.values() for name in each.names}
-        self._marks.mark(
-            names | {root.path.base for root in roots},
-            [root.realisation for root in roots if root.realisation],
-            keep_inputs=self._options.keep_inputs,
-        )
+        with ThreadPoolExecutor(1) as beside:  # the index is at it for as long as a large folder takes
+            there = beside.submit(os.listdir, self._layout.objects)
+            self._marks.mark(
+                names | {root.path.base for root in roots},
+                [root.realisation for root in roots if root.realisation],
+                keep_inputs=self._options.keep_inputs,
+            )
         measured = sizes.add if self._options.dry_run else list
         chosen = measured(self._select())
-        strangers = self._strangers()
+        strangers = self._strangers(there.result())
         whole = measured(path.base for path in parsed(strangers))
         doomed = _Doomed(kept=self._database.count_objects() - len(chosen), sessions=living.keys())
         doomed.objects = [*chosen, *whole]
@@ -193,11 +196,9 @@ class _Collection:
             self._database.add_realisations(found)
         return [folder / name for name in new if name.startswith(files.UNFINISHED)]
 
-    def _strangers(self) -> list[str]:
-        """What lies in `objects/`, is not registered and belongs to nobody."""
-        return sorted(
-            set(_without(self._layout.objects, self._database.bases, hidden=True)) - self._marks.named()
-        )
+    def _strangers(self, there: list[str]) -> list[str]:
+        """What of the names in `objects/` is not registered and belongs to nobody."""
+        return sorted(set(_strange(there, self._database.bases, hidden=True)) - self._marks.named())
 
     def _select(self) -> Iterator[str]:
         """Base names of those that are dead and that age and size let go; the others are spared."""
@@ -323,11 +324,12 @@ class _Collection:
 
 
 def _without(folder: Path, known: Callable[[], Iterable[str]], *, hidden: bool = False) -> list[str]:
-    """Names in `folder` that are not among those of `known`; those that begin with a dot if `hidden` is set.
+    """Names in `folder` that are not among those of `known`; those that begin with a dot if `hidden` is set."""
+    return _strange(os.listdir(folder), known, hidden=hidden)
 
-    As a rule there are none, which the sums of their hashes say in a third of the time that sets take.
-    """
-    names = os.listdir(folder)
+
+def _strange(names: list[str], known: Callable[[], Iterable[str]], *, hidden: bool) -> list[str]:
+    """As a rule there are none, which the sums of their hashes say in a third of the time that sets take."""
     dotted = [name for name in names if name[0] == "."]
     strange: set[str] = set()
     if len(names) > len(dotted) and _sum(names) - _sum(dotted) != _sum(known()):

@@ -23,6 +23,8 @@ verify  `ccstore verify` and `verify --full` of two kernel trees; `nix-store --v
 disk    what ten patch sets of one kernel take on the disk; one tree
 scale   opening a store of a million objects, `path`, no-op `realize`, `gc --dry-run`; a store of a thousand
 gc      `ccstore gc` of 10,000 dead objects; `nix-store --gc`
+executors
+        what a derivation that does nothing takes in the sandbox, in Docker, and on a buildbox-casd
 fanout  100 configurations of the tiny kernel on a cluster of 1, 2 and 4 workers (no rival; needs PostgreSQL)
 """
 
@@ -49,6 +51,7 @@ from tests.benchmark import (
     bst,
     caches,
     edits,
+    executors,
     fanout,
     formats,
     patched,
@@ -87,6 +90,7 @@ def main() -> None:
         "disk": room_on_disk,
         "scale": scales,
         "gc": collections,
+        "executors": lambda folder: print(*executors.rows(folder, _store()), sep="\n"),
         "fanout": lambda folder: print(*fanout.rows(folder, _store()), sep="\n"),
     }
     parser = argparse.ArgumentParser(
