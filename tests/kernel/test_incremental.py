@@ -57,7 +57,7 @@ def a_new_file(tree: Path) -> str:
     )
 
 
-OFF = "# CONFIG_VIRTIO_BALLOON is not set\n"
+OFF = "# CONFIG_VIRTIO_BALLOON is not set\n# CONFIG_BALLOON_COMPACTION is not set\n"  # which needs it
 Change = tuple[str, Callable[[Path], str] | str]  # a file of the project, and what it becomes; "" for nothing
 # each comes to those before it; at the end of each group there is a clean build
 CHANGES: list[dict[str, Change]] = [
