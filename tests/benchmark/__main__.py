@@ -7,6 +7,7 @@ Needs the project's kernel realised (`ccstore realize kernel`), and the rivals w
 noop    `ccstore realize kernel`, installed from a wheel, with nothing to do; `nix-build` and `bst build` of as many
         steps. Then one byte of a fragment is flipped, size and mtime kept, and `realize`, `path`, `plan` must notice
 nar     NAR hash of the unpacked kernel tree; `nix hash path`
+add     hashing the unpacked kernel tree and registering a copy of it; `nix-store --add`
 tree    from the fetched tarball to the registered source tree; `tar -xJf` and `sync`
 patched from the fetched tarball to the registered patched tree; `nix-build` of the same
 kernel  the last step of `realize kernel`; the same `make` by hand, chrooted into the same toolchain
@@ -67,13 +68,14 @@ from tests.conftest import REPOSITORY, clone_store, write
 
 CCSTORE = Path(sys.executable).parent / "ccstore"
 # works that are nothing without Nix
-BESIDE_NIX = ("nar", "patched", "push", "pull", "verify", "gc")
+BESIDE_NIX = ("nar", "add", "patched", "push", "pull", "verify", "gc")
 
 
 def main() -> None:
     works: dict[str, Callable[[Path], None]] = {
         "noop": noop,
         "nar": nar,
+        "add": add,
         "tree": tree,
         "patched": patched_tree,
         "kernel": kernel,
@@ -222,6 +224,31 @@ def nar(folder: Path) -> None:
     ours = Command("ccstore", [sys.executable, "-c", code, str(source)])
     nix = Command("nix", ["nix", "hash", "path", str(source)], env=_nix(folder))
     print(compare("NAR hash of the kernel tree", 1.2, ours, nix, 7).row("`nix hash path`"))
+
+
+def add(folder: Path) -> None:
+    source, store, nix = _path("kernel.tree"), folder / "store", _nix(folder)
+    code = (
+        "import sys; from pathlib import Path; from ccstore.store.store import Store\n"
+        "with Store.open(Path(sys.argv[2])) as store, store.session() as session:\n"
+        "    session.add(Path(sys.argv[1]), 'tree')"
+    )
+
+    def fresh(*folders: Path) -> None:
+        _forget(*folders)
+        os.sync()
+
+    argv = [sys.executable, "-c", code, str(source), str(store)]
+    ours = Command("ccstore", argv, prepare=lambda: fresh(store))
+    argv = ["nix-store", "--add", str(source)]
+    theirs = Command(
+        "nix-store", argv, env=nix, prepare=lambda: fresh(folder / "nix/store", folder / "nix/state")
+    )
+    print(
+        compare("the kernel tree hashed, and a copy registered", None, ours, theirs, 5).row(
+            "`nix-store --add`"
+        )
+    )
 
 
 def tree(folder: Path) -> None:

@@ -45,7 +45,7 @@ class Result:
     """Medians in seconds, and the ratio of ours to theirs, pair by pair (median)."""
 
     work: str
-    wanted: float
+    wanted: float | None
     ours: float
     theirs: float
     ratio: float
@@ -55,10 +55,11 @@ class Result:
     def row(self, against: str) -> str:
         figures = f"{seconds(self.ours)} / {seconds(self.theirs)}"
         measured = f"{self.ratio:.2f} × ({figures}; CPU {self.ratio_cpu:.2f} ×; median of {self.runs})"
-        return f"| {self.work} | {against} | ≤ {self.wanted:g} × | {measured} |"
+        wanted = "–" if self.wanted is None else f"≤ {self.wanted:g} ×"
+        return f"| {self.work} | {against} | {wanted} | {measured} |"
 
 
-def compare(work: str, wanted: float, ours: Command, theirs: Command, runs: int) -> Result:
+def compare(work: str, wanted: float | None, ours: Command, theirs: Command, runs: int) -> Result:
     """Runs both in turn, `runs` times after one run each that does not count (unless runs is 1)."""
     if runs > 1:
         ours.run(), theirs.run()
