@@ -86,7 +86,8 @@ def _plain_failure(step: Build, result: BuildResult, log: BuildLog, kept: Path |
         hints.append("a build may write to /out, /build and /tmp only")
     if kept:
         hints.append(f"`ccstore shell {step.name}` enters it as it is, kept at {kept}")
-        hints.append(f"`sh {kept / AGAIN}` runs it again on that")
+        if result.command:
+            hints.append(f"`sh {kept / AGAIN}` runs it again on that")
     else:
         hints.append("`--shell-on-failure` enters it, `--keep-failed` keeps its folder")
     return CcError(

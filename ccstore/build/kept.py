@@ -2,7 +2,7 @@
 
 <store>/failed/<derivation>-<process>-<time>/
   build/ tmp/ out/     what the build left of /build, /tmp and /out (overlay/ belongs to /out)
-  again.sh             runs the build again on that, in the same sandbox
+  again.sh             runs the build again on that, in the same sandbox; what a service built has none
   derivation           the canonical bytes of what was built
   kept.json            step, root and inputs (base names of objects), when (unix time, seconds)
 """
@@ -55,7 +55,8 @@ def keep(
     (staging / "out").rename(kept / "out")
     was, now = (path.relative_to(store.root) for path in (staging, kept))
     command = result.command.replace(f"{was}/scratch", str(now)).replace(f"{was}/out", f"{now}/out")
-    (kept / AGAIN).write_text(command)
+    if command:
+        (kept / AGAIN).write_text(command)
     (kept / DERIVATION).write_bytes(derivation.encode())
     record = {
         "format": FORMAT,

@@ -9,6 +9,7 @@ import click
 from ccstore.build.vary import INSIDE, LABELS, NAMES, OUTSIDE, chosen
 from ccstore.cli.console import progress
 from ccstore.cli.context import (
+    executor_for,
     executor_option,
     json_option,
     open_workspace,
@@ -115,6 +116,7 @@ def command(
 
     if vary and without:
         raise click.UsageError("give --vary or --without, not both")
+    executor = executor_for(executor, remote)
     options = CheckOptions(
         rounds=rounds,
         left_out=chosen(

@@ -21,7 +21,9 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 targets_argument = click.argument("targets", metavar="TARGET…", nargs=-1, required=True)
 target_argument = click.argument("target", metavar="TARGET")
 remote_option = click.option(
-    "--remote", metavar="URL", help="The service for remote execution (default: as configured)."
+    "--remote",
+    metavar="URL",
+    help="The service for remote execution (default: as configured), and --executor remote.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 store_option = click.option(
@@ -34,6 +36,15 @@ store_option = click.option(
 def executor_option(help_text: str) -> Callable[[Verb], Verb]:
     """The option that says where builds run."""
     return click.option("--executor", type=click.Choice(["sandbox", "docker", "remote"]), help=help_text)
+
+
+def executor_for(executor: str | None, remote: str | None, *, distribute: bool = False) -> str | None:
+    """Where builds run by these options: a service that is named is to be used. Raises click.UsageError."""
+    if remote is None or distribute:
+        return executor
+    if executor not in (None, "remote"):
+        raise click.UsageError(f"--remote goes with --executor remote, not with --executor {executor}")
+    return "remote"
 
 
 def open_workspace(store: str | None) -> Workspace:

@@ -10,6 +10,7 @@ import click
 from ccstore.build.workspace import Options, Workspace
 from ccstore.cli.console import is_live, progress
 from ccstore.cli.context import (
+    executor_for,
     executor_option,
     json_option,
     open_workspace,
@@ -103,7 +104,7 @@ def command(
             jobs,
             cores,
             keep,
-            executor,
+            executor_for(executor, remote, distribute=distribute),
             remote=remote,
             substitute=not no_substitute,
             assist=assist,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 ANSWER_TIMEOUT = 120  # seconds: Docker works through a whole image before the first byte of an answer
 _HINT = (
     "start Docker (`systemctl start docker`), or name a daemon with DOCKER_HOST; its socket is open to root and the "
-    "group `docker`"
+    "group `docker`; for ssh:// `pip install 'docker[ssh]'`"
 )
 
 

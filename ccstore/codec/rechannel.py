@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ccstore.errors import CcError
 
@@ -38,16 +39,27 @@ def open_channel(remote: Remote) -> Any:
     except ImportError as error:
         message = "remote execution needs gRPC, which is not installed"
         raise CcError("tool-missing", message, hint="pip install 'ccstore[remote]'") from error
-    scheme, _, place = remote.url.partition("://")
     options = [("grpc.max_receive_message_length", -1)]
-    if remote.url.startswith("unix:"):
+    if remote.url.startswith("unix:/"):
         return grpc.insecure_channel(remote.url, options)
+    scheme, place = _address(remote.url)
     if scheme == "grpc":
         return grpc.insecure_channel(place, options)
-    if scheme != "grpcs":
-        hint = "grpc://HOST:PORT, grpcs://HOST:PORT (TLS) or unix:/PATH"
-        raise CcError("usage", f"{remote.url!r} is no address of a remote execution service", hint=hint)
     return grpc.secure_channel(place, grpc.ssl_channel_credentials(*_credentials(remote)), options)
+
+
+def _address(url: str) -> tuple[str, str]:
+    """Scheme and HOST:PORT; gRPC itself takes any text, and a port for what is left of it in 16 bits."""
+    scheme, _, place = url.partition("://")
+    try:
+        parts = urlsplit(url)
+        whole = bool(parts.hostname and parts.port) and parts.netloc == place
+    except ValueError:
+        whole = False
+    if scheme not in ("grpc", "grpcs") or not whole:
+        hint = "grpc://HOST:PORT, grpcs://HOST:PORT (TLS) or unix:/PATH"
+        raise CcError("usage", f"{url!r} is no address of a remote execution service", hint=hint)
+    return scheme, place
 
 
 def metadata(remote: Remote) -> list[tuple[str, str]]:

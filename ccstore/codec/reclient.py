@@ -14,7 +14,7 @@ T = TypeVar("T")
 ATTEMPTS = 5
 _FIRST_PAUSE = 0.2  # seconds; each is twice the one before
 _DEADLINE = 120.0  # seconds for a call that is no build
-_HINT = "is the address right, and does the service run? `remote:` in the configuration says where it is"
+_HINT = "is the address right, and does the service run? `remote:` (of a cache `caches:`) of the configuration has it"
 _UNFIT = "the service does not take this: a `timeout:` longer than it allows, or an `instance:` that it does not know"
 _WHO = "say who we are: `token: FILE` in `remote:`, or `cert: FILE` and `key: FILE`"
 # what gRPC says of a connection that will not come about, however often it is tried: our code, and the remedy

@@ -65,7 +65,7 @@ def compute_lock(
     raise CcError(
         "unreachable",
         f"no mirror gave the index of {request.suite}",
-        hint="is the network up? CCSTORE_MIRROR_DEBIAN names another mirror",
+        hint="is the network up, and the index no older than it may be? CCSTORE_MIRROR_DEBIAN names another mirror",
         details=tuple(unreachable),
     )
 

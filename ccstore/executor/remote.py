@@ -254,7 +254,6 @@ class _Action:
             cpu_seconds=launch.cpu_seconds(said),
             report=report,
             overlays={output: request.staging / output for output in request.overlays},
-            command=f"# it ran on {self._client.remote.url}\n",
             seen={"jobs": str(request.cores)},
         )
 

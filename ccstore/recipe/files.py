@@ -120,5 +120,7 @@ def _missing(document: Document, loc: Loc, file: LocalFile, error: OSError) -> C
     close = get_close_matches(file.path.name, names, 1)
     label = Path(file.label).with_name(close[0]) if close else ""
     hint = f"did you mean {label}?" if close else "paths are relative to the file that names them"
+    if loc[-1:] == ("lock",):
+        hint += "; `ccstore lock`, and the recipe's name, writes it"
     message = f"{file.label} cannot be read: {error.strerror or error}"
     return document.error(message, loc, code="file-missing", hint=hint)

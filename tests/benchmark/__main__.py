@@ -12,7 +12,8 @@ tree    from the fetched tarball to the registered source tree; `tar -xJf` and `
 patched from the fetched tarball to the registered patched tree; `nix-build` of the same
 kernel  the last step of `realize kernel`; the same `make` by hand, chrooted into the same toolchain
 comment `realize kernel` after a comment in a config fragment; the kernel by `make`, which Nix would build
-change  `realize --assist` and `--incremental` after a changed line of C and a changed header; a cold `realize`
+change  `realize --assist` and `--incremental` after a changed line of C; a cold `realize`
+header  the same after a changed header that nearly everything includes
 eta     the time that `plan` foretells for a project made again; the time that it takes
 boot    guest time to user space (no rival)
 agent   QEMU's start to READY of `clear-containers-minimal`; a bare init in its place; `clear-containers`
@@ -80,7 +81,8 @@ def main() -> None:
         "patched": patched_tree,
         "kernel": kernel,
         "comment": comments,
-        "change": changes,
+        "change": lambda folder: print(*edits.change_rows(_loop(folder)), sep="\n"),
+        "header": lambda folder: print(*edits.header_rows(_loop(folder)), sep="\n"),
         "eta": estimates,
         "boot": boots,
         "agent": agents,
@@ -290,11 +292,6 @@ def patched_tree(folder: Path) -> None:
 
 def comments(folder: Path) -> None:
     print(edits.comment_row(_loop(folder), _cold_make(folder)))
-
-
-def changes(folder: Path) -> None:
-    for row in edits.change_rows(_loop(folder)):
-        print(row)
 
 
 def _loop(folder: Path) -> edits.Loop:

@@ -241,12 +241,23 @@ def test_remote_execution_wants_a_service(small: Project, casd: str) -> None:
     found = small.shell.run("realize", "one", "--executor", "remote", status=2)
     assert code(found.stderr) == "usage"
     assert "--remote URL" in found.stderr
-    done = small.shell.run("realize", "one", "--executor", "remote", "--remote", casd, "--json")
+    done = small.shell.run("realize", "one", "--remote", casd, "--json")
     assert json.loads(done.stdout)[0]["executor"] == "remote"
+    for verb in ("realize", "check"):
+        found = small.shell.run(verb, "one", "--executor", "sandbox", "--remote", casd, status=2)
+        assert "--remote goes with --executor remote" in found.stderr
     configured(small.shell, Elsewhere("remote"))
     assert "\ncannot  remote: no service is configured" in small.shell.run("doctor", status=6).stdout
     configured(small.shell, Elsewhere("remote", configuration=f"remote: {{url: {json.dumps(casd)}}}\n"))
     assert f"\nok      remote: {casd}" in small.shell.run("doctor").stdout
+
+
+def test_what_failed_on_a_service_is_not_said_to_run_again_here(small: Project, casd: str) -> None:
+    small.script("one", "exit 3")
+    found = small.shell.run("realize", "one", "--remote", casd, "--keep-failed", status=3)
+    [kept] = re.findall(r"kept at (/\S+)", found.stderr)
+    assert "again.sh" not in found.stderr
+    assert not (Path(kept) / "again.sh").exists()
 
 
 def test_doctor_finds_a_daemon(small: Project, docker_host: str) -> None:

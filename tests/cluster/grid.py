@@ -159,6 +159,12 @@ def running(folder: Path, workers: int, port: int = 0, lock: Path | None = None)
     Raises UnavailableError where this host cannot have it.
     """
     folder = folder.resolve()
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise UnavailableError(
+            "workers make the roots of actions with /dev/fuse, which this user may not open"
+        )
+    if port and _listens(port):
+        raise UnavailableError(f"port {port} is taken; --port names another one")
     prepare(folder, lock)
     grid = Grid(folder, port or _free_port())
     try:

@@ -491,6 +491,8 @@ def test_a_log_that_fails_ends_the_build(builds: Builds) -> None:
 
 
 def test_read_only_and_deep_folders_are_removed(builds: Builds) -> None:
+    if builds.executor.name == "remote" and os.geteuid():
+        pytest.skip("buildbox-casd aborts at a folder that it may not read, unless it is root")
     script = """
         mkdir -p $out/a/b /tmp/c; touch $out/a/b/x /tmp/c/x; chmod 0 $out/a/b /tmp/c; chmod 555 $out/a
         i=0; while [ $i -lt 600 ]; do mkdir deeeeeeeeep; cd deeeeeeeeep; i=$((i+1)); done

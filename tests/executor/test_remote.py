@@ -69,8 +69,19 @@ def test_a_service_that_is_not_there(builds: Builds, tmp_path: Path) -> None:
     assert list(request.scratch.iterdir()) == list(request.staging.iterdir()) == []
 
 
-def test_an_address_that_is_none(builds: Builds) -> None:
-    builds.executor = RemoteExecutor(Remote("http://localhost:1"))
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:1",
+        "grpc://",
+        "grpc://localhost",
+        "grpcs://localhost:99999",
+        "grpc://h:1/x",
+        "unix:here",
+    ],
+)
+def test_an_address_that_is_none(builds: Builds, url: str) -> None:
+    builds.executor = RemoteExecutor(Remote(url))
     with pytest.raises(CcError) as caught:
         builds.run("true")
     assert caught.value.code == "usage"
@@ -154,6 +165,7 @@ def test_a_kept_failure_is_kept_but_for_tmp(builds: Builds) -> None:
     done = builds.run("echo x > half; echo y > $out; exit 1", keep_failed=True)
     assert (done.request.scratch / "build/half").read_text() == "x\n"
     assert done.out() == "y\n"
+    assert done.result.command == ""  # nothing here would build it again in the same way
 
 
 @pytest.mark.parametrize("image", ["", "docker://registry.example.org/empty:1"])

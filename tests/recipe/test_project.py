@@ -132,6 +132,15 @@ def test_a_missing_file_is_placed_and_the_next_best_named(tmp_path: Path) -> Non
     assert "kernel/config/virtio.config" in str(error.hint)
 
 
+def test_a_missing_lock_is_written_by_a_command(tmp_path: Path) -> None:
+    root = sample.write(
+        tmp_path, tools="kind: debian\nsuite: bookworm\nlock: ../tools.lock.yml\npackages: [bash]\n"
+    )
+    error = error_of(root)
+    assert (error.code, error.where) == ("file-missing", "recipes/tools.yml:3:7")
+    assert "`ccstore lock`" in str(error.hint)
+
+
 def test_all_missing_files_are_listed(tmp_path: Path) -> None:
     text = KERNEL.replace("virtio.config", "x").replace("kernel/patches", "y")
     error = error_of(sample.write(tmp_path, kernel=text))
