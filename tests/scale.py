@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
@@ -143,8 +143,11 @@ class Taken:
     megabytes: float
 
 
-def measure(root: Path, runs: int = 5) -> dict[str, Taken]:
-    """What commands take in the store, the median of `runs`. One small object with a root is added to it."""
+RUNS = {"open": 21, "path": 21, "realize": 21, "gc --dry-run": 5}
+
+
+def measure(*roots: Path) -> list[dict[str, Taken]]:
+    """What commands take in each store, in turn: medians. One small object with a root is added to it."""
     with tempfile.TemporaryDirectory() as name:
         project = Path(name)
         (project / "recipes").mkdir()
@@ -152,20 +155,24 @@ def measure(root: Path, runs: int = 5) -> dict[str, Taken]:
         (project / "recipes/file.yml").write_text("kind: path\npath: ../file\n")
         (project / "file").write_text("measured\n")
         ccstore = str(Path(sys.executable).with_name("ccstore"))
-        _run([ccstore, "realize", "file", "--store", str(root)], project)
         opening = "import sys; from pathlib import Path; from ccstore.store.store import Store"
         commands = {
-            "open": [sys.executable, "-c", f"{opening}; Store.open(Path(sys.argv[1])).close()", str(root)],
-            "path": [ccstore, "path", "file", "--store", str(root)],
-            "realize": [ccstore, "realize", "file", "--store", str(root)],
-            "gc --dry-run": [ccstore, "gc", "--dry-run", "--store", str(root)],
+            "open": [sys.executable, "-c", f"{opening}; Store.open(Path(sys.argv[2])).close()", "--store"],
+            "path": [ccstore, "path", "file", "--store"],
+            "realize": [ccstore, "realize", "file", "--store"],
+            "gc --dry-run": [ccstore, "gc", "--dry-run", "--store"],
         }
-        return {
-            words: _median([_run(argv, project) for _ in range(runs)]) for words, argv in commands.items()
-        }
+        for root in roots:
+            _run([*commands["realize"], str(root)], project)
+        taken: list[dict[str, Taken]] = [{} for _ in roots]
+        for words, argv in commands.items():
+            found = [[_run([*argv, str(root)], project) for root in roots] for _ in range(RUNS[words])]
+            for each, runs in zip(taken, zip(*found, strict=True), strict=True):
+                each[words] = _median(runs)
+        return taken
 
 
-def _median(found: list[Taken]) -> Taken:
+def _median(found: Iterable[Taken]) -> Taken:
     columns = zip(*map(astuple, found), strict=True)
     return Taken(*(round(statistics.median(column), 3) for column in columns))
 
@@ -191,7 +198,8 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="measure the store that is there")
     chosen = parser.parse_args()
     if chosen.measure:
-        print(json.dumps({name: asdict(each) for name, each in measure(chosen.folder).items()}, indent=1))
+        [found] = measure(chosen.folder)
+        print(json.dumps({name: asdict(each) for name, each in found.items()}, indent=1))
     else:
         make(chosen.folder, Size(chosen.objects, chosen.derivations, chosen.roots, chosen.dead))
 

@@ -1,10 +1,11 @@
 """Garbage collection: what no root and no running session needs.
 
 Under the exclusive `gc.lock`, in this order: read the temporary roots (first: a session that ends right now has
-written its roots by then), read the roots, follow the realisations, choose the dead, forget them in the index in
-one transaction, rename them to `objects/.trash-*`, remove their small files. The trash is deleted after the lock
-is released. A collection that is killed leaves objects that the index does not know, or trash; the next one
-removes both. Sharing what the others have in common comes last, if it was asked for (optimise.py).
+written its roots by then), read the roots, follow the realisations (again if a crash left some out of the index),
+choose the dead, forget them in the index in one transaction, rename them to `objects/.trash-*`, remove their small
+files. The trash is deleted after the lock is released. A collection that is killed leaves objects that the index
+does not know, or trash; the next one removes both. Sharing what the others have in common comes last, if it was
+asked for (optimise.py).
 
 Live are the objects of roots and of temporary roots; with `keep_inputs` also every object in the closure of a
 root's realisation. The *records* in those closures (realisations, derivations, logs) stay in either case, so that
@@ -20,10 +21,12 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from ccstore.events import Finished, Noted, Progressed, Sink, Started, ignore
+from ccstore.model.realisation import Realisation
 from ccstore.model.storepath import StorePath
 from ccstore.ports import Fault, no_fault
 from ccstore.store import files, locks, realisations, reserve, temproots
@@ -156,17 +159,26 @@ class _Collection:
         self._sink(Noted(f"waits for {holder}, which changes the store", TARGET))
 
     def _choose(self, sizes: Sizes) -> _Doomed:
-        living = temproots.living(self._layout.temproots)
-        unfinished = self._index_what_a_crash_left_out()
+        layout = self._layout
+        living = temproots.living(layout.temproots)
         roots = self._store.roots.list()
         names = {name for each in living.values() for name in each.names}
-        with ThreadPoolExecutor(1) as beside:  # the index is at it for as long as a large folder takes
-            there = beside.submit(os.listdir, self._layout.objects)
-            self._marks.mark(
-                names | {root.path.base for root in roots},
-                [root.realisation for root in roots if root.realisation],
-                keep_inputs=self._options.keep_inputs,
+        mark = partial(
+            self._marks.mark,
+            names | {root.path.base for root in roots},
+            [root.realisation for root in roots if root.realisation],
+            keep_inputs=self._options.keep_inputs,
+        )
+        with ThreadPoolExecutor(1) as beside:  # the index is at it for as long as large folders take
+            records, there = (
+                beside.submit(os.listdir, each) for each in (layout.realisations, layout.objects)
             )
+            mark()
+        left_out, unfinished = self._left_out(records.result())
+        del records  # which may be very many
+        if left_out:
+            self._database.add_realisations(left_out)
+            mark()
         measured = sizes.add if self._options.dry_run else list
         chosen = measured(self._select())
         strangers = self._strangers(there.result())
@@ -175,26 +187,22 @@ class _Collection:
         doomed.objects = [*chosen, *whole]
         doomed.realisations = self._marks.lost()
         doomed.rubbish = [*unfinished, *self._rubbish(living.keys(), strangers)]
-        doomed.caches = dead_compile_caches(self._layout, self._marks.stays)
-        doomed.warm = old_folders(self._layout, self._is_old)
+        doomed.caches = dead_compile_caches(layout, self._marks.stays)
+        doomed.warm = old_folders(layout, self._is_old)
         doomed.logs = self._dead_logs()
         return doomed
 
-    def _index_what_a_crash_left_out(self) -> list[Path]:
-        """Files are the truth: a realisation that was written and not yet indexed counts like any other.
-
-        Returns those that were not written to the end.
-        """
+    def _left_out(self, records: list[str]) -> tuple[list[Realisation], list[Path]]:
+        """What a crash left of `records`, the names in `realisations/`: those that were written and not yet indexed,
+        which count like any other, as files are the truth, and those that were not written to the end."""
         folder = self._layout.realisations
-        new = _without(folder, self._database.records, hidden=True)
+        new = _strange(records, self._database.records, hidden=True)
         found = []
         for name in new:
             if not name.startswith("."):
                 with contextlib.suppress(ValueError):  # `_dead_records` removes it
                     found.append(realisations.read(folder / name))
-        if found:
-            self._database.add_realisations(found)
-        return [folder / name for name in new if name.startswith(files.UNFINISHED)]
+        return found, [folder / name for name in new if name.startswith(files.UNFINISHED)]
 
     def _strangers(self, there: list[str]) -> list[str]:
         """What of the names in `objects/` is not registered and belongs to nobody."""

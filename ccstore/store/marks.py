@@ -76,7 +76,7 @@ class Marks:
             connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
 
     def mark(self, names: Iterable[str], roots: Iterable[OutputId], *, keep_inputs: bool) -> None:
-        """Begins with base names that are live and realisations that roots name."""
+        """Begins with base names that are live and realisations that roots name; again, it adds what is new."""
         with self._database.connected() as connection:
             connection.executemany("INSERT OR IGNORE INTO temp.named VALUES (?)", ((name,) for name in names))
             connection.execute(

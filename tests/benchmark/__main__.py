@@ -422,13 +422,14 @@ def scales(folder: Path) -> None:
     stores = {folder / "small": small, folder / "large": large}
     for store, size in stores.items():
         scale.make(store, size)
-    few, many = (scale.measure(store) for store in stores)
+    few, many = scale.measure(*stores)
     for words, wanted in (("open", 1.5), ("path", 1.1), ("realize", 1.1)):
         ratio = many[words].cpu / few[words].cpu
         figures = f"{many[words].cpu:.3f} s / {few[words].cpu:.3f} s"
         work = f"`{words}` in a store of {large.objects:,} objects, CPU"
+        runs = scale.RUNS[words]
         print(
-            f"| {work} | one of {small.objects:,} | ≤ {wanted} × | {ratio:.2f} × ({figures}; median of 5) |"
+            f"| {work} | one of {small.objects:,} | ≤ {wanted} × | {ratio:.2f} × ({figures}; median of {runs}) |"
         )
     found = many["gc --dry-run"]
     measured = f"{found.wall:.1f} s (CPU {found.cpu:.1f} s), {found.megabytes:.0f} MB"
