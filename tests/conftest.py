@@ -33,7 +33,7 @@ CCSTORE = Path(sys.executable).parent / "ccstore"
 def pytest_configure(config: pytest.Config) -> None:
     # a job in the background begins with SIGINT ignored, and so would every command that a test interrupts
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # children of tests that fork speak to nobody; gRPC would start threads in them, with which no namespace can be left
+    # children of tests that fork speak to no service; gRPC would start threads in them, and then none can unshare
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 
