@@ -122,14 +122,15 @@ def environment(request: BuildRequest) -> dict[str, str]:
 def _ccache_settings(request: BuildRequest, path: str) -> dict[str, str]:
     """For ccache: its folder is for one toolchain, so it need not look at the compiler each time.
 
-    What it takes for the compiler's identity also says which headers there are (includes.py).
+    What it takes for the compiler's identity also says which headers there are (includes.py), and that nothing is
+    kept of code that reads a file: before there was a script for that, some was.
     """
     if request.assistance.compile_cache is None:
         return {}
     return {
         "PATH": f"{COMPILERS}:{path}",
         "CCACHE_DIR": COMPILE_CACHE,
-        "CCACHE_COMPILERCHECK": f"string:{request.root.nar_hash.hex}-{includable(request.inputs)}",
+        "CCACHE_COMPILERCHECK": f"string:depend-{request.root.nar_hash.hex}-{includable(request.inputs)}",
         "CCACHE_MAXSIZE": CCACHE_SIZE,
     }
 

@@ -94,7 +94,7 @@ class Sizes:
             added += part
             self._parts.put(part)
             if len(added) >= MANY and not self._helper:
-                self._helper = _helper(self._folder, self._parts)
+                self._helper = _started(self._folder, self._parts)
         return added
 
     def total(self) -> int:
@@ -119,7 +119,7 @@ def _places(folder: str, names: Iterable[str]) -> Iterator[str]:
     return (f"{folder}/{name}" for name in names)
 
 
-def _helper(folder: str, parts: Parts) -> _Helper | None:
+def _started(folder: str, parts: Parts) -> _Helper | None:
     with contextlib.suppress(OSError):  # then it is done here
         if workers.can_start():
             return _Helper(folder, parts, workers.start("ccstore.store.measure", folder))
