@@ -12,8 +12,8 @@ tree    from the fetched tarball to the registered source tree; `tar -xJf` and `
 patched from the fetched tarball to the registered patched tree; `nix-build` of the same
 kernel  the last step of `realize kernel`; the same `make` by hand, chrooted into the same toolchain
 comment `realize kernel` after a comment in a config fragment; the kernel by `make`, which Nix would build
-change  `realize --assist` and `--incremental` after a changed line of C; a cold `realize`
-header  the same after a changed header that nearly everything includes
+change  `realize --assist` and `--incremental` after a changed line of C, and after a changed header that nearly
+        everything includes; a cold `realize`
 eta     the time that `plan` foretells for a project made again; the time that it takes
 boot    guest time to user space (no rival)
 agent   QEMU's start to READY of `clear-containers-minimal`; a bare init in its place; `clear-containers`
@@ -82,7 +82,6 @@ def main() -> None:
         "kernel": kernel,
         "comment": comments,
         "change": lambda folder: print(*edits.change_rows(_loop(folder)), sep="\n"),
-        "header": lambda folder: print(*edits.header_rows(_loop(folder)), sep="\n"),
         "eta": estimates,
         "boot": boots,
         "agent": agents,

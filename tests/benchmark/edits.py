@@ -73,27 +73,20 @@ def comment_row(loop: Loop, cold: Command) -> str:
 
 
 def change_rows(loop: Loop) -> Iterator[str]:
-    """After a changed line of C: assisted and incremental builds beside a cold one.
+    """After a changed line of C, and after a changed header: assisted and incremental builds beside a cold one.
 
-    The kernel is built from nothing three times in this: plainly, into an empty compile cache, and into a new folder.
+    Nearly everything is compiled five times in this: plainly, into an empty compile cache, into a new folder, and
+    after the header in both modes.
     """
     cold = loop.command(loop.line).run()
-    filled = loop.command(loop.line, "--assist").run()
-    yield _row("cold `realize --assist kernel`", f"≤ {ASSISTED_COLD:g} × CPU", [filled], cold)
     for mode, wanted in (("--assist", ASSISTED), ("--incremental", INCREMENTAL)):
-        if mode == "--incremental":
-            loop.command(loop.line, mode).run()
-        runs = [loop.command(loop.line, mode).run() for _ in range(LINES)]
-        yield _row(f"a line of C changed, `realize {mode} kernel`", f"≤ {wanted:g} × CPU", runs, cold)
-
-
-def header_rows(loop: Loop) -> Iterator[str]:
-    """After a changed header that nearly everything includes: minutes each time, and a cold build besides."""
-    cold = loop.command(loop.line).run()
-    for mode in ("--assist", "--incremental"):
-        loop.command(loop.line, mode).run()
-        runs = [loop.command(loop.header, mode).run()]
-        yield _row(f"`{HEADER}` changed, `realize {mode} kernel`", "–", runs, cold)
+        first = loop.command(loop.line, mode).run()
+        if mode == "--assist":
+            yield _row("cold `realize --assist kernel`", f"≤ {ASSISTED_COLD:g} × CPU", [first], cold)
+        lines = [loop.command(loop.line, mode).run() for _ in range(LINES)]
+        yield _row(f"a line of C changed, `realize {mode} kernel`", f"≤ {wanted:g} × CPU", lines, cold)
+        header = loop.command(loop.header, mode).run()
+        yield _row(f"`{HEADER}` changed, `realize {mode} kernel`", "–", [header], cold)
 
 
 def _row(work: str, wanted: str, runs: list[tuple[float, float]], cold: tuple[float, float]) -> str:
