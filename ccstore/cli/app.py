@@ -79,6 +79,9 @@ def run(argv: list[str]) -> int:
         return error.exit_status
     except click.exceptions.Exit as error:
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:  # its message is the whole help text
+        print(error.format_message(), file=sys.stderr)
+        return 2
     except click.ClickException as error:
         show_error(usage_error(error))
         return 2

@@ -137,7 +137,7 @@ class _Collection:
                 self._fault("choose")
                 trash = [] if self._options.dry_run else self._move_aside(doomed)
             if self._options.dry_run:
-                return self._report(doomed, sizes.total())
+                return self._report(doomed, sizes.total([*doomed.rubbish, *doomed.caches, *doomed.warm]))
         freed = self._delete(trash)
         with contextlib.suppress(OSError):  # whoever adds to the store is told
             reserve.keep(self._layout)

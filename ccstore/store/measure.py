@@ -97,11 +97,12 @@ class Sizes:
                 self._helper = _started(self._folder, self._parts)
         return added
 
-    def total(self) -> int:
-        """Bytes, in all; nothing can be added any more."""
+    def total(self, others: Iterable[Place] = ()) -> int:
+        """Bytes, in all, with `others` that are no objects; nothing can be added any more."""
         self._parts.put(None)
         measure = Measure()
         freed = sum(measure.add_all(_places(self._folder, part)) for part in _taken(self._parts))
+        freed += measure.add_all(others)
         return freed + self._helper.result(measure) if self._helper else freed
 
 

@@ -56,6 +56,12 @@ def test_an_answer_that_no_disk_takes(shell: Shell, arguments: list[str]) -> Non
     assert (status, code(said)) == (6, "disk-full")
 
 
+@pytest.mark.parametrize("group", [(), ("cache",), ("root",)])
+def test_a_group_alone_shows_its_help(shell: Shell, group: tuple[str, ...]) -> None:
+    alone = shell.run(*group, status=2)
+    assert (alone.stdout, alone.stderr) == ("", shell.run(*group, "--help").stdout)
+
+
 def test_path_wants_one_target_with_a_warm_cache_too(shell: Shell) -> None:
     shell.run("realize", "f")
     assert code(shell.run("path", "f", "f", status=2).stderr) == "usage"

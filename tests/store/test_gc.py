@@ -15,6 +15,7 @@ from ccstore.model.realisation import OutputId, Realisation
 from ccstore.store import gc, measure, verify, workers
 from ccstore.store.explain import keepers
 from ccstore.store.gc import GcOptions
+from ccstore.store.layout import TRASH_PREFIX
 from ccstore.store.store import Store
 from tests.store.samples import derive, listing, python, realise, register
 
@@ -84,6 +85,16 @@ def test_a_dry_run_says_what_would_go_and_lets_it_be(store: Store) -> None:
     assert {folder: listing(folder) for folder in store.layout.folders()} == before
     done = gc.collect(store)
     assert (done.deleted, done.freed) == (planned.deleted, planned.freed)
+
+
+def test_what_would_be_freed_counts_leftovers(store: Store) -> None:
+    chain(store)
+    left = store.layout.objects / f"{TRASH_PREFIX}of-a-collection"
+    left.mkdir()
+    (left / "large").write_bytes(os.urandom(1 << 20))
+    planned = gc.collect(store, GcOptions(dry_run=True))
+    assert planned.freed > 1 << 20
+    assert gc.collect(store).freed == planned.freed
 
 
 def test_freed_bytes_count_a_file_with_two_names_once(store: Store) -> None:
