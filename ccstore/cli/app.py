@@ -50,6 +50,21 @@ class Verbs(click.Group):
         command = importlib.import_module(f"ccstore.cli.{cmd_name.replace('-', '_')}").command
         return command if isinstance(command, click.Command) else None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in VERBS:
+            raise _no_verb(args[0])
+        return super().resolve_command(ctx, args)
+
+
+def _no_verb(name: str) -> CcError:
+    import difflib
+
+    close = difflib.get_close_matches(name, VERBS)
+    hint = f"did you mean {' or '.join(close)}?" if close else "`ccstore --help` shows the commands"
+    return CcError("usage", f"there is no command {name!r}", hint=hint)
+
 
 @click.group(
     cls=Verbs,

@@ -62,6 +62,13 @@ def test_a_group_alone_shows_its_help(shell: Shell, group: tuple[str, ...]) -> N
     assert (alone.stdout, alone.stderr) == ("", shell.run(*group, "--help").stdout)
 
 
+def test_a_misspelt_verb_is_told_the_right_one(shell: Shell) -> None:
+    found = shell.run("relize", "f", status=2).stderr
+    assert code(found) == "usage"
+    assert "next: did you mean realize?" in found
+    assert "next: `ccstore --help`" in shell.run("frobnicate", status=2).stderr
+
+
 def test_path_wants_one_target_with_a_warm_cache_too(shell: Shell) -> None:
     shell.run("realize", "f")
     assert code(shell.run("path", "f", "f", status=2).stderr) == "usage"
