@@ -41,7 +41,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ccstore.build.workspace import Workspace
@@ -81,7 +81,7 @@ def main() -> None:
         "patched": patched_tree,
         "kernel": kernel,
         "comment": comments,
-        "change": lambda folder: print(*edits.change_rows(_loop(folder)), sep="\n"),
+        "change": lambda folder: _show(edits.change_rows(_loop(folder))),
         "eta": estimates,
         "boot": boots,
         "agent": agents,
@@ -93,8 +93,8 @@ def main() -> None:
         "disk": room_on_disk,
         "scale": scales,
         "gc": collections,
-        "executors": lambda folder: print(*executors.rows(folder, _store()), sep="\n"),
-        "fanout": lambda folder: print(*fanout.rows(folder, _store()), sep="\n"),
+        "executors": lambda folder: _show(executors.rows(folder, _store())),
+        "fanout": lambda folder: _show(fanout.rows(folder, _store())),
     }
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -116,6 +116,12 @@ def main() -> None:
                 works[name](Path(folder))
             report.keep(chosen.output, name, printed.rows, works)
             _forget(*Path(folder).iterdir())
+
+
+def _show(rows: Iterable[str]) -> None:
+    """Each as soon as it is measured."""
+    for row in rows:
+        print(row)
 
 
 def _nix_is_there(work: str) -> bool:
