@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.benchmark.measure import Command, compare
@@ -17,7 +18,7 @@ cd "$out"
 for each in "$patches"/*.patch; do patch -s -p1 <"$each"; done
 """
 EXPRESSION = """derivation {
-  name = "patched"; system = builtins.currentSystem; builder = "/bin/sh"; PATH = "%s";
+  name = "patched-%d"; system = builtins.currentSystem; builder = "/bin/sh"; PATH = "%s";
   args = [ "-e" "%s" ]; source = builtins.storePath "%s"; patches = builtins.storePath "%s";
 }
 """
@@ -31,24 +32,17 @@ def row(folder: Path, ours: Command, tarball: Path, nix: Mapping[str, str]) -> s
         write(patches / each.name, each.read_text())
     added = [_run(["nix-store", "--add", str(each)], nix) for each in (tarball, patches)]
     script = write(folder / "patched.sh", SCRIPT)
-    text = EXPRESSION % (os.environ["PATH"], script, *added)
-    argv = ["nix-build", "--no-out-link", str(write(folder / "patched.nix", text))]
-    theirs = Command("nix-build", argv, env=nix, prepare=_deleter(argv, nix))
-    result = compare("tarball to registered patched tree", WANTED, ours, theirs, RUNS)
-    return result.row("unpack, patch and register by `nix-build`")
+    numbers = itertools.count()
+    expression = folder / "patched.nix"
 
-
-def _deleter(argv: list[str], nix: Mapping[str, str]) -> Callable[[], None]:
-    """Takes what was built out of Nix's store again."""
-
-    def delete() -> None:
-        recipe = _run(["nix-instantiate", argv[-1]], nix)
-        made = _run(["nix-store", "--query", "--outputs", recipe], nix)
-        if Path(made).exists():
-            _run(["nix-store", "--delete", made], nix)
+    def not_built_yet() -> None:
+        write(expression, EXPRESSION % (next(numbers), os.environ["PATH"], script, *added))
         os.sync()
 
-    return delete
+    argv = ["nix-build", "--no-out-link", str(expression)]
+    theirs = Command("nix-build", argv, env=nix, prepare=not_built_yet)
+    result = compare("tarball to registered patched tree", WANTED, ours, theirs, RUNS)
+    return result.row("unpack, patch and register by `nix-build`")
 
 
 def _run(argv: list[str], nix: Mapping[str, str]) -> str:
