@@ -201,4 +201,7 @@ def _each(path: Place) -> Iterable[os.stat_result]:
 
 def _inside(path: Place) -> Iterator[os.stat_result]:
     for folder, folders, names in os.walk(path):
-        yield from (os.lstat(os.path.join(folder, name)) for name in (*folders, *names))
+        for name in (*folders, *names):
+            # gone meanwhile; or what a build left: a folder that its owner cannot enter, a path that is too long
+            with contextlib.suppress(OSError):
+                yield os.lstat(os.path.join(folder, name))

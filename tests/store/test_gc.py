@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -95,6 +96,16 @@ def test_what_would_be_freed_counts_leftovers(store: Store) -> None:
     planned = gc.collect(store, GcOptions(dry_run=True))
     assert planned.freed > 1 << 20
     assert gc.collect(store).freed == planned.freed
+
+
+def test_leftovers_may_be_deeper_than_a_path_is_long(store: Store) -> None:
+    left = store.layout.objects / f"{TRASH_PREFIX}of-a-collection"
+    left.mkdir()
+    deeper = "i=0; while [ $i -lt 600 ]; do mkdir deeeeeeeeep; cd deeeeeeeeep; i=$((i+1)); done"
+    subprocess.run(["sh", "-c", deeper], cwd=left, check=True)
+    assert gc.collect(store, GcOptions(dry_run=True)).freed > 0
+    assert gc.collect(store).freed > 0
+    assert listing(store.layout.objects) == []
 
 
 def test_freed_bytes_count_a_file_with_two_names_once(store: Store) -> None:
