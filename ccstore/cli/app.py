@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import os
 import signal
 import sys
@@ -12,6 +11,7 @@ from types import FrameType
 import click
 
 from ccstore.cli.terminal import shown
+from ccstore.cli.verbs import Verbs
 from ccstore.errors import CcError
 
 # in the order of the help text; each is a module of this package with a command of the same name
@@ -38,36 +38,9 @@ VERBS = [
 EPILOG = "TARGET is a recipe (kernel), a step of one (kernel.config) or an output (kernel^dev)."
 
 
-class Verbs(click.Group):
-    """Imports a verb's module when the verb is used: most commands need few of them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return VERBS
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        command = importlib.import_module(f"ccstore.cli.{cmd_name.replace('-', '_')}").command
-        return command if isinstance(command, click.Command) else None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in VERBS:
-            raise _no_verb(args[0])
-        return super().resolve_command(ctx, args)
-
-
-def _no_verb(name: str) -> CcError:
-    import difflib
-
-    close = difflib.get_close_matches(name, VERBS)
-    hint = f"did you mean {' or '.join(close)}?" if close else "`ccstore --help` shows the commands"
-    return CcError("usage", f"there is no command {name!r}", hint=hint)
-
-
 @click.group(
     cls=Verbs,
+    verbs=VERBS,
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -66,6 +66,7 @@ def test_a_misspelt_verb_is_told_the_right_one(shell: Shell) -> None:
     found = shell.run("relize", "f", status=2).stderr
     assert code(found) == "usage"
     assert "next: did you mean realize?" in found
+    assert "next: did you mean pull?" in shell.run("cache", "pul", "f", status=2).stderr
     assert "next: `ccstore --help`" in shell.run("frobnicate", status=2).stderr
 
 
