@@ -179,6 +179,8 @@ class BuildResult:
     changed (an overlayfs upper folder). `cpu_seconds` counts the build and all its children; `command` can be
     pasted into a shell to get the same sandbox again. `seen` is what the builder could see of where it ran, as far as
     the executor measures that: hostname, user, path, umask, clock (unix time at its begin), jobs, processors, …
+    `in_order`: every process ended by itself or as it was asked to, so that no file is half written which its tools
+    take for whole; only known of a build with a kept folder.
     From `began` to `ended` (monotonic seconds) the builder itself ran, where the executor knows that.
     """
 
@@ -191,6 +193,7 @@ class BuildResult:
     seen: Mapping[str, str] = field(default_factory=dict)
     began: float | None = None
     ended: float | None = None
+    in_order: bool = False
 
 
 class Executor(Protocol):

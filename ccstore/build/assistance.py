@@ -23,7 +23,7 @@ from ccstore.model.derivation import Derivation
 from ccstore.model.graph import Build, Step
 from ccstore.model.hashes import Sha256
 from ccstore.model.realisation import Purity, Realisation, worst
-from ccstore.ports import Assistance, BuildRequest, Cancel, CompileCache, Launcher, Tree
+from ccstore.ports import Assistance, BuildRequest, BuildResult, Cancel, CompileCache, Launcher, Tree
 from ccstore.recipe.scripts import script
 from ccstore.store.compile_cache import compile_cache
 from ccstore.store.history import History, Usual
@@ -68,6 +68,10 @@ class Assisted:
     request: BuildRequest
     purity: Purity = "clean"
     warm: Warm | None = None
+
+    def ended(self, result: BuildResult) -> None:
+        if self.warm:
+            self.warm.in_order = result.in_order
 
     def made(self, name: str, before: Outputs, now: Outputs) -> Outputs:
         """What to write down of `now`, given what was known `before`: a purer word for the same object stays.
@@ -137,6 +141,8 @@ def assisted(
             given, found.warm = replace(given, build=warm.build, changed=warm.changed), warm
             if warm.used:
                 found.purity = "incremental"
+            if warm.emptied:
+                sink(Noted(f"begins with an empty folder: {warm.emptied}", step.name))
         found.request = replace(request, assistance=given)
         yield found
 

@@ -207,6 +207,7 @@ class Runner:
                 expected = last.log_lines if last else None
                 log = BuildLog(step.name, writer, self.sink, expected, lambda: _is_full(staging))
                 result = self._run(request, log, watch)
+                aided.ended(result)
                 log.close()
             if result.outcome != "built":
                 self._remember(derivation, watch, self.executor.name, result, log, aided.purity)

@@ -4,7 +4,8 @@
 Processes, each the child of the one before:
 
     ccstore   (a thread that outlives the build: PDEATHSIG follows the thread that forked)
-    outer     makes the namespaces; SIGTERM makes it kill `init` and wait until the whole PID namespace is gone
+    outer     makes the namespaces; SIGTERM makes it kill `init` and wait until the whole PID namespace is gone;
+              with a `grace` it first asks `init` to have everything end by itself
     init      PID 1 inside: performs the operations, gives up all privileges, reaps; ends when the builder ends,
               and the kernel then kills whatever the builder left behind
     builder   PID 2: the command
@@ -14,8 +15,8 @@ Each of the first two asks for SIGKILL when its parent dies, so a `kill -9` of c
 The status pipe (descriptor `status` of the spec) carries JSON lines: `{"ready": <monotonic seconds>, "seen": {…}}`
 when the sandbox is complete, with what the builder can see of it, or what could not be done: `{"stage": namespaces |
 operation | privileges | exec, "step": …, "errno": …}`. Without such a pipe the latter is printed on stderr. Exit
-status: the builder's, 128 + signal if it was killed, 125 when the sandbox could not be made, 126 or 127 when the
-command could not be started.
+status: the builder's, 128 + signal if it was killed, 128 + SIGTERM if all ended within the `grace`, 125 when the
+sandbox could not be made, 126 or 127 when the command could not be started.
 """
 
 # pathlib alone would cost more time than all that this script imports
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
         `input` says what the command reads: nothing, what the caller does, or a terminal of its own, whose other
         end goes to the caller through the socket `terminal`. The descriptors `jobserver` become those of JOBSERVER.
+        `grace` is how many seconds all processes have to end by themselves (SIGTERM) when the sandbox is to end.
         """
 
         root: str
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
         network: bool
         input: str
         jobserver: list[int] | None
+        grace: int
         parent: int | None
         status: int | None
         terminal: int | None
@@ -727,9 +730,27 @@ def run_init(spec: Spec, report: Report, life: int) -> NoReturn:
         guarded(report, lambda: become_builder(spec, report))
     report.close()
     let_go(spec)
+    reap(builder, spec["grace"])
+
+
+def reap(builder: int, grace: int) -> NoReturn:
+    """Waits for the builder to end or, once it is asked to end within the `grace`, for every process."""
+    asked = False
+
+    def ask(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        os.kill(-1, signal.SIGTERM)
+
+    if grace:  # else a build could ask for its own end: the first process takes what it has a handler for
+        signal.signal(signal.SIGTERM, ask)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     while True:
-        ended, status = os.wait()
-        if ended == builder:
+        try:
+            ended, status = os.wait()
+        except ChildProcessError:
+            os._exit(128 + signal.SIGTERM)
+        if ended == builder and not asked:
             os._exit(exit_status(status))
 
 
@@ -794,9 +815,16 @@ def run_outer(spec: Spec, report: Report) -> NoReturn:
     report.close()
     let_go(spec)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(init, signal.SIGKILL))
+    signal.signal(signal.SIGTERM, lambda *_: end(init, spec["grace"]))
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(init, signal.SIGKILL))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     os._exit(exit_status(os.waitpid(init, 0)[1]))
+
+
+def end(init: int, grace: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.kill(init, signal.SIGTERM if grace else signal.SIGKILL)
+    signal.alarm(grace)
 
 
 def main() -> NoReturn:

@@ -94,6 +94,7 @@ COMPILER_NAMES = ("cc", "gcc", "c++", "g++", "clang", "clang++")
 ASSEMBLER = "as"
 CCACHE = "usr/bin/ccache"
 CCACHE_SIZE = "5G"  # at most, for each toolchain
+GRACE = 10  # seconds for make to remove what is half made in a folder that is kept
 TIME = ["date", "+%s"]  # what a probe asks for the time
 NETWORK_FILES = (
     "etc/resolv.conf",
@@ -389,6 +390,7 @@ def spec(request: BuildRequest, input: Input = "nothing") -> dict[str, Any]:
         "network": request.network,
         "input": input,
         "jobserver": request.jobserver,
+        "grace": GRACE if request.assistance.build else 0,
         "parent": None,
         "status": None,
         "terminal": None,

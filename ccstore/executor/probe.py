@@ -50,6 +50,7 @@ def _try(root: Path, steps: list[enter.Operation]) -> Refusal | None:
         "network": False,
         "input": "nothing",
         "jobserver": None,
+        "grace": 0,
     }
     process = Process(spec, stdout=subprocess.DEVNULL)
     process.wait()

@@ -51,7 +51,7 @@ class Sandbox:
         outcome: Outcome = "cancelled"
         try:
             if cancel.cancelled:
-                return BuildResult("cancelled", 128 + signal.SIGTERM, 0.0)
+                return BuildResult("cancelled", 128 + signal.SIGTERM, 0.0, in_order=True)
             process = self._run(request, log, cancel)
             outcome = _outcome(process)
             kept = request.keep_failed and outcome in ("failed", "timeout")
@@ -65,6 +65,7 @@ class Sandbox:
                 seen=process.seen,
                 began=process.began,
                 ended=process.ended,
+                in_order=_in_order(process),
             )
         finally:
             if not kept:
@@ -171,6 +172,13 @@ def _outcome(process: Process) -> Outcome:
     if process.exit_status == 0:
         return "built"
     return process.reason or "failed"
+
+
+def _in_order(process: Process) -> bool:
+    """Whether no process of the build was killed that others wait for: what ends by a signal takes all with it."""
+    if process.reason is not None and process.exit_status == 128 + signal.SIGTERM:
+        return True
+    return process.exit_status < 128
 
 
 def _explain(request: BuildRequest, process: Process, tail: bytes, log: Log) -> None:

@@ -4,13 +4,15 @@
       build/             what the last build left of /build; builds own it, so nothing in it is trusted
       changed/<input>/   what the next one sees instead of input files that are not as the folder knows them
       known/<object>     manifests of the objects that the folder was built from
-      state.json         key, the objects by input, when the last build ended
+      state.json         key, the objects by input, when the last build ended, whether in order
 
 Objects have the time 1, so a file that was changed and changed back would look old to `make`; and it would look
 new to a folder that never saw the change. Only content counts: a file is given the time of now if it differs from
 what the folder was built from, and the time of the store if not. `key` stands for everything else that the folder was
-built from: a folder with another one is thrown away. A build that failed or was killed leaves a folder that was built
-from two states of its inputs; then a file has to agree with both.
+built from: a folder with another one is thrown away. A build that failed or was interrupted leaves a folder that was
+built from two states of its inputs; then a file has to agree with both. One that was killed leaves a folder that is
+thrown away: a file in it may be half written, or lack the second of two steps that make it, and is newer than all
+that it is made from.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from ccstore.store import files, locks, manifest
 from ccstore.store.canonical import file_mode
 from ccstore.store.layout import Layout
 
-FORMAT = 1
+FORMAT = 2
 SECOND = 1_000_000_000  # nanoseconds
 MOST_CHANGED = 8_000  # files of an input: beyond that a new folder costs less than to sort this one out
 MOST_STATES = 8  # of inputs that one folder can have been built from
@@ -42,15 +44,18 @@ Inputs = Mapping[str, StorePath]  # by input name
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """`seen`: each set of inputs that something in the folder may have been built from. `ended` is in nanoseconds."""
+    """`seen`: each set of inputs that something in the folder may have been built from. `ended` is in nanoseconds.
+    `whole`: the last build ended in order, and what it wrote is on the disk."""
 
     key: str
     seen: tuple[Inputs, ...] = ()
     ended: int = 0
+    whole: bool = True
 
     def to_json(self) -> str:
         seen = [{name: path.base for name, path in each.items()} for each in self.seen]
-        return json.dumps({"format": FORMAT, "key": self.key, "seen": seen, "ended": self.ended})
+        value = {"format": FORMAT, "key": self.key, "seen": seen, "ended": self.ended, "whole": self.whole}
+        return json.dumps(value)
 
     @classmethod
     def from_json(cls, text: str) -> State:
@@ -60,19 +65,24 @@ class State:
             if value["format"] != FORMAT:
                 raise ValueError(f"format {value['format']!r} is not known")
             seen = [{name: StorePath.parse(base) for name, base in each.items()} for each in value["seen"]]
-            return cls(str(value["key"]), tuple(seen), int(value["ended"]))
+            return cls(str(value["key"]), tuple(seen), int(value["ended"]), value["whole"] is True)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the state of a build folder: {error!r}") from error
 
 
 @dataclass
 class Warm:
-    """A build folder on loan. `used`: an earlier build left something in it. The borrower says how it ended: with
-    `succeeded` it holds what the inputs give, with `wrong` it gave something else and is thrown away."""
+    """A build folder on loan. `used`: an earlier build left something in it; `emptied`: why what was left is gone.
+
+    The borrower says how it ended: in order, or it is thrown away; with `succeeded` it holds what the inputs give,
+    with `wrong` it gave something else and is thrown away.
+    """
 
     build: Path
     changed: Mapping[str, Path]
     used: bool
+    emptied: str = ""
+    in_order: bool = False
     succeeded: bool = False
     wrong: bool = False
 
@@ -92,48 +102,53 @@ def borrow_folder(
     """
     place = layout.warm.joinpath(*name)
     with locks.Locks(layout.locks).warm(*name, on_wait, cancel):
-        state = _prepared(place, key)
+        state, emptied = _prepared(place, key)
         changed = _changed(layout, place, state, inputs)
         if changed is None:
-            state = _begun_anew(place, key)
+            state, emptied = _begun_anew(place, key), "too much has changed since"
             changed = {}
         for base in inputs.values():
             _keep_manifest(layout, place, base)
         began_with = state
         state = replace(state, seen=(*(each for each in state.seen if each != inputs), inputs))
-        _write(place, state)
+        _write(place, replace(state, whole=False))
         now = max(time.time_ns(), state.ended + SECOND)
         shown = {
             each: _show(layout, place, inputs[each], each, entries, now) for each, entries in changed.items()
         }
-        warm = Warm(place / "build", shown, used=bool(began_with.seen))
+        warm = Warm(place / "build", shown, used=bool(began_with.seen), emptied=emptied)
         try:
             yield warm
         finally:
             if warm.wrong:
                 files.remove(place)
-            else:
+            elif warm.in_order:
                 _given_back(place, state, inputs, warm)
 
 
 def _given_back(place: Path, state: State, inputs: Inputs, warm: Warm) -> None:
     seen = (inputs,) if warm.succeeded else state.seen
+    files.sync_file_system(place)
     _write(place, replace(state, seen=seen, ended=time.time_ns()))
     if warm.succeeded:
         _drop_manifests(place, inputs)
     files.remove(place / "changed")
 
 
-def _prepared(place: Path, key: str) -> State:
-    """The state of the folder at `place`, which is begun anew if it is not of `key` or not whole."""
+def _prepared(place: Path, key: str) -> tuple[State, str]:
+    """The state of the folder at `place`, which is begun anew if it is not of `key` or not whole; why it was."""
     try:
         state = State.from_json((place / "state.json").read_text())
     except (OSError, ValueError):
-        return _begun_anew(place, key)
-    if state.key != key or len(state.seen) >= MOST_STATES or not (place / "build").is_dir():
-        return _begun_anew(place, key)
+        return _begun_anew(place, key), ""
+    if state.key != key:
+        return _begun_anew(place, key), "the toolchain, the builder or its environment is another"
+    if not state.whole:
+        return _begun_anew(place, key), "the last build in it was killed"
+    if len(state.seen) >= MOST_STATES or not (place / "build").is_dir():
+        return _begun_anew(place, key), ""
     files.remove(place / "changed")
-    return state
+    return state, ""
 
 
 def _begun_anew(place: Path, key: str) -> State:

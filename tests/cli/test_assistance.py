@@ -202,15 +202,41 @@ def test_a_build_that_failed_leaves_a_folder_that_the_next_one_can_use(warm: Tin
     assert warm.shell.realize("kernel") == [incremental]
 
 
-def test_a_build_that_was_killed_leaves_a_folder_that_the_next_one_can_use(warm: TinyProject) -> None:
-    a_c_file(warm)
-    running = Running(warm.shell, "realize", "--incremental", "--verbose", "kernel")
-    try:
-        wait_until(lambda: " CC " in running.stdout + running.stderr, what="a compilation")
-        running.signal(signal.SIGKILL)
-        assert running.wait() == -signal.SIGKILL
-    finally:
-        running.end()
+def stopped_half_way(project: TinyProject) -> Running:
+    """An incremental build that waits between the two steps that make vmlinux and System.map."""
+    half = "; test ! -e $(objtree)/wait || { touch $(objtree)/linked; sleep 300; }"
+    link = "\t@$(LD) -nostdlib --build-id=none -z max-page-size=4096 -T $(srctree)/arch/x86/vmlinux.lds -o $@"
+    link += " $(filter %.o,$^)"
+    patch(project, replace_line("Makefile", 88, link, link + half))
+    a_symbol_off(project)
+    built = project.shell.store / "warm/tiny/kernel/build/o"
+    (built / "wait").touch()
+    running = Running(project.shell, "realize", "--incremental", "kernel")
+    wait_until((built / "linked").exists, what="a link")
+    (built / "wait").unlink()
+    return running
+
+
+def test_a_build_that_was_killed_begins_anew(warm: TinyProject) -> None:
+    """The linked file is newer than all that it is made of, and what goes with it is not made yet."""
+    running = stopped_half_way(warm)
+    running.signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    done = warm.shell.run("realize", "--incremental", "--json", "kernel")
+    assert "kernel: begins with an empty folder: the last build in it was killed" in done.stderr
+    [again] = json.loads(done.stdout)
+    assert again["purity"] == "clean"
+    assert warm.shell.path("kernel") == Path(again["path"])
+    assert_whole(warm.shell)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_build_that_was_interrupted_goes_on(warm: TinyProject, number: signal.Signals) -> None:
+    running = stopped_half_way(warm)
+    running.signal(number)
+    assert running.wait() == 130
+    assert purity(warm, "--incremental") == "incremental"
+    assert compiled(warm) == []
     [incremental] = warm.shell.realize("--incremental", "kernel")
     assert warm.shell.realize("kernel") == [incremental]
     assert_whole(warm.shell)
