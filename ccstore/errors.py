@@ -69,6 +69,7 @@ EXIT_STATUS: dict[str, int] = {
     "not-found": 5,
     # 6: this host cannot
     "unreachable": 6,
+    "index-expired": 6,
     "image-missing": 6,
     "auth-needed": 6,
     "no-docker": 6,

@@ -276,10 +276,14 @@ def served(tool: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
 
 @pytest.fixture(scope="session")
 def docker_host(tool: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """DOCKER_HOST of a daemon of our own; where none can start, skips (in CI: fails) and says why."""
+    """DOCKER_HOST of the daemon in CCSTORE_TEST_DOCKER, which nobody else should use meanwhile, or of one of our own;
+    where none can start, skips (in CI: fails) and says why."""
+    if given := os.environ.get("CCSTORE_TEST_DOCKER"):
+        yield given
+        return
     program = tool("dockerd")
     if os.geteuid() != 0:
-        unmet("dockerd starts as root only: run the tests as root, as CI does")
+        unmet("dockerd starts as root only: name a daemon of your own in CCSTORE_TEST_DOCKER")
     try:
         with daemon(program, tmp_path_factory.mktemp("docker")) as address:
             yield address

@@ -36,7 +36,9 @@ def _is_lockable(spec: Spec) -> bool:
     return isinstance(spec, DebianRecipe) or (isinstance(spec, GitRecipe) and spec.follow is not None)
 
 
-def lock(project: Project, name: str, store: Store, sink: Sink, cancel: Cancel) -> LockDiff | PinMove:
+def lock(
+    project: Project, name: str, store: Store, sink: Sink, cancel: Cancel, *, allow_expired: bool = False
+) -> LockDiff | PinMove:
     """Pins recipe `name` anew; `project` was loaded without locks. The result is what changed.
 
     Raises `usage` for a recipe that has nothing to pin, and what `compute_lock` and `lock_git` raise; the old pins
@@ -46,11 +48,17 @@ def lock(project: Project, name: str, store: Store, sink: Sink, cancel: Cancel) 
     if isinstance(recipe.spec, GitRecipe):
         return lock_git(project, recipe, recipe.spec, store, sink, cancel)
     assert isinstance(recipe.spec, DebianRecipe)
-    return _lock_packages(project, name, recipe.spec, store, sink, cancel)
+    return _lock_packages(project, name, recipe.spec, store, sink, cancel, allow_expired)
 
 
 def _lock_packages(
-    project: Project, name: str, spec: DebianRecipe, store: Store, sink: Sink, cancel: Cancel
+    project: Project,
+    name: str,
+    spec: DebianRecipe,
+    store: Store,
+    sink: Sink,
+    cancel: Cancel,
+    allow_expired: bool,
 ) -> LockDiff:
     work = own_workspace("apt", store)
     [apt] = work.realize_refs([Ref("apt")], sink=sink, options=Options(), cancel=cancel).values()
@@ -68,6 +76,7 @@ def _lock_packages(
             log=lambda data: sink(Logged(target, data.decode(errors="replace").rstrip())),
             cancel=cancel,
             env={key: os.environ[key] for key in PROXIES if key in os.environ},
+            allow_expired=allow_expired,
         )
     changed = diff(_old_packages(spec), new.packages)
     try:

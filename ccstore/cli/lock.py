@@ -18,9 +18,14 @@ from ccstore.recipe.project import load_project
 
 @click.command("lock")
 @click.argument("names", metavar="[NAME…]", nargs=-1)
+@click.option(
+    "--allow-expired",
+    is_flag=True,
+    help="Take an index that is older than it says it may be, as of a snapshot archive.",
+)
 @json_option
 @store_option
-def command(names: tuple[str, ...], as_json: bool, store: str | None) -> None:
+def command(names: tuple[str, ...], allow_expired: bool, as_json: bool, store: str | None) -> None:
     """Pin what recipe NAME comes from anew (default: every recipe that can be), and print what changed.
 
     For a `debian` recipe, apt solves over the suite's index, whose signature it checks; both run in the sandbox,
@@ -30,12 +35,13 @@ def command(names: tuple[str, ...], as_json: bool, store: str | None) -> None:
     \b
     ccstore lock toolchain
     ccstore lock linuxkit
+    CCSTORE_MIRROR_DEBIAN=https://snapshots.example.org/debian/20261101 ccstore lock --allow-expired
     """
     project = load_project(Path(require_project(os.curdir)), locks=False)
     changes = []
     with open_store(store) as opened, progress() as sink:
         for name in names or lockable(project):
-            changed = lock(project, name, opened, sink, Cancel())
+            changed = lock(project, name, opened, sink, Cancel(), allow_expired=allow_expired)
             changes.append({"recipe": name, **changed.as_value()})
             lines = list(changed.lines())
             for line in lines if not as_json else ():

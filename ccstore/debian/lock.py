@@ -28,6 +28,7 @@ _NO_INDEX, _NO_SOLUTION = 10, 11
 _UNTRUSTED = re.compile(
     r"not signed|NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|GPG error|signatures? (were|was|is) invalid"
 )
+_EXPIRED = re.compile(r"Release file for \S+ is expired \(invalid since (?P<since>[^)]+)\)")
 _URI = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})")
 
 
@@ -41,18 +42,23 @@ def compute_lock(
     log: Callable[[bytes], None],
     cancel: Cancel,
     env: Mapping[str, str] | None = None,
+    allow_expired: bool = False,
 ) -> Lock:
     """The lock for `request`, from the first of `mirrors` (base URLs of Debian archives) that can be reached.
 
     `apt` is the realised tree of the recipe `apt`; `workspace` an existing empty folder; `env` may name proxies
-    (`http_proxy`, …). Raises `signature-invalid` for an index that the keyring does not vouch for,
-    `recipe-invalid` for a request that apt cannot meet, `unreachable` when no mirror answers, and `interrupted`.
+    (`http_proxy`, …). With `allow_expired` an index may be older than its Valid-Until: a mirror can then hide what is
+    newer. Raises `signature-invalid` for an index that the keyring does not vouch for, `recipe-invalid` for a request
+    that apt cannot meet, `index-expired` or `unreachable` when no mirror has an index, and `interrupted`.
     """
+    options = "check-valid-until=no " if allow_expired else ""
+    options += f"arch={request.architecture} signed-by={KEYRING}"
     unreachable: list[str] = []
     for number, mirror in enumerate(mirrors):
         folder = workspace / str(number)
         tail = _Tail(log)
-        result = _run_apt(request, mirror.rstrip("/"), apt, executor, folder, tail, cancel, env or {})
+        source = f"deb [{options}] {mirror.rstrip('/')} {request.suite} {request.component}\n"
+        result = _run_apt(request, source, apt, executor, folder, tail, cancel, env or {})
         if result.outcome == "built":
             return _read_answer(request, mirror.rstrip("/"), folder / "staging" / "out")
         if result.outcome == "cancelled":
@@ -62,12 +68,7 @@ def compute_lock(
         if _UNTRUSTED.search("\n".join(tail.lines)):
             raise _untrusted(request, mirror, tail.lines)
         unreachable += [f"{mirror}:", *tail.lines[-5:]]
-    raise CcError(
-        "unreachable",
-        f"no mirror gave the index of {request.suite}",
-        hint="is the network up, and the index no older than it may be? CCSTORE_MIRROR_DEBIAN names another mirror",
-        details=tuple(unreachable),
-    )
+    raise _no_index(request, unreachable)
 
 
 class _Tail:
@@ -88,7 +89,7 @@ class _Tail:
 
 def _run_apt(
     request: Request,
-    mirror: str,
+    source: str,
     apt: Tree,
     executor: Executor,
     folder: Path,
@@ -99,10 +100,9 @@ def _run_apt(
     staging, scratch = folder / "staging", folder / "scratch"
     staging.mkdir(parents=True)
     scratch.mkdir()
-    options = f"arch={request.architecture} signed-by={KEYRING}"
     files = {
         "lock.sh": Path(__file__).with_name("lock.sh").read_text(encoding="utf-8"),
-        "sources.list": f"deb [{options}] {mirror} {request.suite} {request.component}\n",
+        "sources.list": source,
         "packages": "".join(f"{name}\n" for name in request.packages),
     }
     build = BuildRequest(
@@ -153,6 +153,23 @@ def _package(line: str, mirror: str) -> LockedPackage:
     name, version, architecture = parts
     path = unquote(match["uri"].removeprefix(f"{mirror}/"))
     return LockedPackage(name, version, architecture, path, int(match["size"]), match["sha256"])
+
+
+def _no_index(request: Request, lines: list[str]) -> CcError:
+    expired = _EXPIRED.search("\n".join(lines))
+    if expired:
+        return CcError(
+            "index-expired",
+            f"the index of {request.suite} has expired, {expired['since']} ago: there may be a newer one",
+            hint="CCSTORE_MIRROR_DEBIAN names another mirror; --allow-expired is for one that is frozen on purpose",
+            details=tuple(lines),
+        )
+    return CcError(
+        "unreachable",
+        f"no mirror gave the index of {request.suite}",
+        hint="is the network up? CCSTORE_MIRROR_DEBIAN names another mirror",
+        details=tuple(lines),
+    )
 
 
 def _untrusted(request: Request, mirror: str, lines: list[str]) -> CcError:

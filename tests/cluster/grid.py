@@ -259,7 +259,7 @@ def prepare(folder: Path, lock: Path | None) -> None:
 def worker_root(folder: Path, lock: Path | None = None) -> Path:
     """The realised root tree of the workers, with all programs of buildbox; its lock is made when there is none.
 
-    Raises UnavailableError, as where the mirror's index of sid is too old.
+    Raises UnavailableError, as where no mirror has sid.
     """
     project = folder / "project"
     write(project / "recipes/ccstore.yml", "project: cluster\n")
@@ -271,7 +271,7 @@ def worker_root(folder: Path, lock: Path | None = None) -> Path:
     commands = (
         [("realize", "worker-root")]
         if kept.exists()
-        else [("lock", "worker-root"), ("realize", "worker-root")]
+        else [("lock", "--allow-expired", "worker-root"), ("realize", "worker-root")]
     )
     for command in commands:
         done = shell.run(*command, status=None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from ccstore.debian.lock import compute_lock
+from ccstore.debian.lock import KEYRING, compute_lock
 from ccstore.debian.lockfile import Lock, Request
 from ccstore.errors import CcError
 from ccstore.executor.sandbox import Sandbox
 from ccstore.fetch.mirrors import Mirrors
 from ccstore.ports import Cancel, Tree
+from tests.debian.debs import Downloaded
 
 NOBODY = "http://127.0.0.1:9/debian"  # the port `discard`, where no web server is
 
@@ -33,7 +36,13 @@ class Locking:
     mirrors: tuple[str, ...]
     log: bytes = b""
 
-    def run(self, *packages: str, suite: str = "bookworm", cancel: Cancel | None = None) -> Lock:
+    def run(
+        self,
+        *packages: str,
+        suite: str = "bookworm",
+        cancel: Cancel | None = None,
+        allow_expired: bool = False,
+    ) -> Lock:
         return compute_lock(
             Request(suite, packages),
             apt=self.apt,
@@ -42,11 +51,12 @@ class Locking:
             workspace=self.folder,
             log=self._write,
             cancel=cancel or Cancel(),
+            allow_expired=allow_expired,
         )
 
-    def fail(self, *packages: str, suite: str = "bookworm", cancel: Cancel | None = None) -> CcError:
+    def fail(self, *packages: str, **options: Any) -> CcError:
         with pytest.raises(CcError) as caught:
-            self.run(*packages, suite=suite, cancel=cancel)
+            self.run(*packages, **options)
         return caught.value
 
     def _write(self, data: bytes) -> None:
@@ -163,3 +173,84 @@ def test_other_suite_is_not_believed(locking: Locking) -> None:
         error = locking.fail("bash", suite="forky")
     assert error.code == "signature-invalid"
     assert "bookworm" in error.message
+
+
+INDEX = """\
+Origin: Debian
+Suite: unstable
+Codename: sid
+Date: Sat, 01 Aug 2026 00:00:00 UTC
+Valid-Until: Sat, 08 Aug 2026 00:00:00 UTC
+Acquire-By-Hash: no
+Architectures: amd64
+Components: main
+SHA256:
+ {sha256} {size} main/binary-amd64/Packages
+"""
+PACKAGES = (
+    b"""\
+Package: tiny
+Version: 1
+Architecture: amd64
+Filename: pool/main/t/tiny/tiny_1_amd64.deb
+Size: 1000
+SHA256: %064d
+Description: for a test
+
+"""
+    % 7
+)
+
+
+class Archive:
+    """A small archive with a key of its own, which `locking` is made to trust."""
+
+    def __init__(self, locking: Locking, gpg: str, gpgconf: str) -> None:
+        self._gpgconf = gpgconf
+        home = locking.folder / "gpg"
+        home.mkdir(mode=0o700)
+        self._gpg = (gpg, "--homedir", str(home), "--batch", "--quiet", "--passphrase", "", "--no-tty")
+        self._run("--quick-generate-key", "test", "rsa2048", "sign", "never")
+        apt = locking.folder / "apt"
+        subprocess.run(["cp", "-al", locking.apt.path, apt], check=True)
+        keyring = apt / KEYRING.lstrip("/")
+        keyring.unlink()
+        keyring.write_bytes(self._run("--export"))
+        locking.apt = Downloaded(apt)
+
+    def _run(self, *arguments: str, text: str = "") -> bytes:
+        done = subprocess.run([*self._gpg, *arguments], input=text.encode(), capture_output=True, check=True)
+        return done.stdout
+
+    def write(self, folder: Path) -> None:
+        place = folder / "dists/sid"
+        (place / "main/binary-amd64").mkdir(parents=True)
+        (place / "main/binary-amd64/Packages").write_bytes(PACKAGES)
+        index = INDEX.format(sha256=hashlib.sha256(PACKAGES).hexdigest(), size=len(PACKAGES))
+        (place / "InRelease").write_bytes(self._run("--clearsign", text=index))
+
+    def close(self) -> None:
+        """Ends the agent that gpg started."""
+        subprocess.run([self._gpgconf, "--homedir", self._gpg[2], "--kill", "all"], check=True)
+
+
+def test_an_index_that_has_expired(locking: Locking, tool: Callable[[str], str]) -> None:
+    """It is refused, and taken by who says so; its signature is checked all the same."""
+    web = locking.folder / "web"
+    with closing(Archive(locking, tool("gpg"), tool("gpgconf"))) as archive:
+        archive.write(web)
+    with serve(partial(_Quiet, directory=str(web))) as url:
+        locking.mirrors = (url,)
+        refused = locking.fail("tiny", suite="sid")
+        assert refused.code == "index-expired"
+        assert "--allow-expired" in (refused.hint or "")
+        locking.folder = locking.folder / "again"
+        lock = locking.run("tiny", suite="sid", allow_expired=True)
+        assert [(each.name, each.path) for each in lock.packages] == [
+            ("tiny", "pool/main/t/tiny/tiny_1_amd64.deb")
+        ]
+        assert lock.release.date == "2026-08-01T00:00:00Z"
+        index = web / "dists/sid/InRelease"
+        index.write_bytes(index.read_bytes().replace(b"Origin: Debian", b"Origin: Debiax"))
+        locking.folder = locking.folder / "changed"
+        assert locking.fail("tiny", suite="sid", allow_expired=True).code == "signature-invalid"
