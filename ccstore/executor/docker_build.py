@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +27,8 @@ Log = Callable[[bytes], None]
 Reason = Literal["timeout", "cancelled"]
 _WAITING = 64  # pieces of output that may wait for the log
 _ASIDE = 4096  # bytes of what the launcher says
+_KILLED = 137  # 128 + SIGKILL
+_LATE = 3  # seconds, of the daemon's news
 _NOT_BEGUN = 125  # of the launcher: it could not enter the build's folder
 
 
@@ -189,8 +191,19 @@ class Build:
     def _explain(self, container: str, status: int, said: bytes) -> None:
         if status == _NOT_BEGUN:
             self._log(said)
-        if self._api.inspect_container(container)["State"]["OOMKilled"]:
+        state = self._api.inspect_container(container)["State"]
+        if state["OOMKilled"] or (status == _KILLED and self._ran_out(container)):
             self._log(b"ccstore: the build, or a part of it, was killed for want of memory\n")
+
+    def _ran_out(self, container: str) -> bool:
+        """Whether the kernel killed for want of memory.
+
+        A busy daemon may hear of it after the container's end; then the container's state never says so.
+        """
+        wanted = {"container": container, "event": "oom"}
+        until = int(time.time()) + _LATE
+        with closing(self._api.events(since=1, until=until, filters=wanted)) as events:
+            return any(True for _ in events)
 
     def _fetch(self, container: str, place: str, to: Path, bases: Mapping[str, Any]) -> None:
         to.mkdir(exist_ok=True)
