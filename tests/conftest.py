@@ -55,6 +55,14 @@ def unmet(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def unmount_below(folder: Path) -> None:
+    """Nothing is mounted below `folder` afterwards; an ordinary user may undo what is theirs, as FUSE's are."""
+    mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for place, kind in reversed([each for each in mounts if each[0].startswith(f"{folder}/")]):
+        mine = kind.startswith("fuse") and os.geteuid() != 0
+        subprocess.run([*(["fusermount3", "-u", "-z"] if mine else ["umount"]), place], check=False)
+
+
 def must_be_reachable(repository: str) -> None:
     """Skips where git cannot reach `repository`, an https URL, nor a mirror of it that git's configuration names."""
     command = ["git", "ls-remote", "--quiet", repository, "HEAD"]

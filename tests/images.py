@@ -33,7 +33,7 @@ from ccstore.codec.oci import (
     canonical_json,
 )
 from ccstore.model.hashes import Sha256
-from tests.conftest import unmet
+from tests.conftest import unmet, unmount_below
 
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
@@ -228,9 +228,7 @@ def _unmounted(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        places = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-        for place in reversed([each for each in places if each.startswith(f"{folder}/")]):
-            subprocess.run(["umount", place], check=False)
+        unmount_below(folder)
 
 
 def _storage_driver(folder: Path) -> str:

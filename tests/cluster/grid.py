@@ -27,7 +27,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.processes import Service, ancestors
-from tests.conftest import DATA, Shell, write
+from tests.conftest import DATA, Shell, unmount_below, write
 
 BUILDGRID = "buildgrid[database]>=0.4.4,<0.5"
 PROGRAMS = ("buildbox-casd", "buildbox-worker", "buildbox-run-bubblewrap", "buildbox-fuse", "bwrap", "recc")
@@ -150,6 +150,7 @@ class Grid:
                 service.stop()
         for service in reversed(self.services):
             service.stop(signal.SIGINT)  # PostgreSQL waits for nobody then
+        unmount_below(self.folder)  # the root of what a killed worker built
 
 
 @contextmanager
