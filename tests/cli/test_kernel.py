@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from ccstore.store.files import remove
 from tests.cli.conftest import NOBODY, OtherUser, built, edit
 from tests.conftest import TinyProject, clone_store, tiny_project
 
@@ -81,9 +82,9 @@ def test_a_store_that_was_deleted_gives_the_same_path(
 ) -> None:
     project = tiny_project(tmp_path / "project", clone_store(session_store, tmp_path / "project/store"))
     [before] = project.shell.realize("kernel")
-    subprocess.run(["rm", "-rf", project.shell.store], check=True)
+    remove(project.shell.store)
     assert project.shell.run("path", "kernel", status=5).stdout == ""
-    subprocess.run(["rm", "-rf", project.shell.store], check=True)
+    remove(project.shell.store)
     clone_store(session_store, project.shell.store)  # else all of the toolchain would be fetched again
     again = project.shell.run("realize", "kernel")
     assert "kernel" in built(again.stderr)

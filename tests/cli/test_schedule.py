@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
 import tarfile
 
 from tests.cli.conftest import Project, built
@@ -25,8 +26,8 @@ exit $status
 def many_files(tiny: TinyProject) -> None:
     """Makes the tree one with more to compile, and says in the log when each file is compiled."""
     tree = tiny.root / "tree"
-    with tarfile.open(tiny.root / "tinylinux.tar.xz") as archive:
-        archive.extractall(tree, filter="data")
+    tree.mkdir()
+    subprocess.run(["tar", "-xf", tiny.root / "tinylinux.tar.xz", "-C", tree], check=True)
     top = tree / "tinylinux-1.0.0"
     write(top / "scripts/compiler", COMPILER)
     names = [f"lib/file{number}" for number in range(FILES)]

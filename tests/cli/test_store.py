@@ -289,7 +289,9 @@ def test_patch_sets_of_one_kernel_share_what_they_leave_alone(realised: TinyProj
         copy = realised.root / f"copy-{number}"
         subprocess.run(["cp", "-r", "--preserve=mode,timestamps", each, copy], check=True)
         remove(each)
+        copy.chmod(0o755)  # a folder that has to learn of its new parent
         copy.rename(each)
+        each.chmod(0o555)
     assert _inodes(trees, unchanged) == 11 * len(unchanged)
     planned = json.loads(shell.run("gc", "--optimise", "--dry-run", "--json").stdout)["shared"]
     done = shell.run("gc", "--optimise")

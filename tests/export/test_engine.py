@@ -62,10 +62,12 @@ def test_no_daemon_in_ci_is_a_failure_and_no_skip(tmp_path: Path) -> None:
     dockerd.chmod(0o755)
     test = f"{__file__}::{test_an_image_is_loaded_under_its_names.__name__}"
     pytest_ = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    env = {**os.environ, "PATH": f"{dockerd.parent}:{os.environ['PATH']}", "CCSTORE_REQUIRE_TOOLS": "1"}
+    env.pop("CCSTORE_TEST_DOCKER", None)
     found = subprocess.run(
         [*pytest_, "--basetemp", str(tmp_path / "run"), test],
         cwd=REPOSITORY,
-        env={**os.environ, "PATH": f"{dockerd.parent}:{os.environ['PATH']}", "CCSTORE_REQUIRE_TOOLS": "1"},
+        env=env,
         capture_output=True,
         text=True,
         check=False,

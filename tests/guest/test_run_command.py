@@ -255,7 +255,8 @@ def test_a_root_that_this_user_cannot_read(made: Bootables, tmp_path: Path) -> N
         pytest.skip("root can read every folder")
     (tmp_path / "root/closed").mkdir(parents=True)
     (tmp_path / "root/closed").chmod(0)
-    done = made.shell.run("run", "pod", "--rootfs", str(tmp_path / "root"), "--", "true", status=125)
+    root = ("--rootfs", str(tmp_path / "root"), "--workdir", "/closed/below")
+    done = made.shell.run("run", "pod", *root, "--", "true", status=125)
     assert code(done.stderr) == "file-missing"
     assert f"{tmp_path}/root/closed" in done.stderr
 

@@ -62,6 +62,8 @@ def projects(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str
 @pytest.fixture(scope="module")
 def log(real_kernel: Shell, projects: list[Tiny], tool: Callable[[str], str]) -> Path:
     """Every write of a guest that realizes one version after the other; beside it `empty`, the disk before."""
+    if os.geteuid() != 0:
+        unmet("only root can mount a disk that is a file: run the tests as root, as CI does")
     folder = projects[0].store.parent.parent
     empty, log = folder / "empty", folder / "log"
     with empty.open("wb") as file:
@@ -112,8 +114,6 @@ def test_what_is_on_a_disk_whose_power_was_cut(
     log: Path, projects: list[Tiny], memory: Path, full: bool, tool: Callable[[str], str]
 ) -> None:
     tool("e2fsck")
-    if os.geteuid() != 0:
-        unmet("only root can mount a disk that is a file: run the tests as root, as CI does")
     can_mount(memory)
     image, copy, place = memory / "durable", memory / "copy", memory / "mount"
     shutil.copyfile(log.with_name("empty"), image)

@@ -346,7 +346,8 @@ def test_a_mark_that_says_nothing_is_removed(store: Store) -> None:
 def test_a_kill_while_verify_runs_is_no_damage(parted: tuple[Store, list[ObjectInfo]]) -> None:
     """It was opened before, and looks at the folder of another process that is gone by then."""
     store, infos = parted
-    done = python(KILLED, str(store.root), "3")
+    before = 2 if os.geteuid() == 0 else 3  # steps: an ordinary user opens a folder, too
+    done = python(KILLED, str(store.root), str(before + 1))
     assert done.stdout.splitlines()[-1] == "replace"
     assert store.layout.optimising.exists()
     assert store.objects.path(infos[1].path).lstat().st_mtime_ns != 10**9 or (

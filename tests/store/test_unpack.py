@@ -39,6 +39,8 @@ def facts(tree: Path) -> list[tuple[object, ...]]:
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o777, 0])
 def test_a_nar_becomes_what_its_tree_becomes(store: Store, tmp_path: Path, umask: int) -> None:
+    if umask & 0o700 and os.geteuid() != 0:
+        pytest.skip("only root can use a folder that was closed to whoever made it")
     trees: dict[str, Callable[[Path], object]] = {**TREES, "sample": make_tree}
     for name, make in trees.items():
         make(tmp_path / name)

@@ -32,6 +32,14 @@ def flip(file: Path) -> None:
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+def replace_text(file: Path, text: str) -> None:
+    """With the mode of before."""
+    mode = file.stat().st_mode & 0o777
+    file.chmod(0o644)
+    file.write_text(text)
+    file.chmod(mode)
+
+
 def open_up(place: Path) -> Path:
     for folder, _, _ in os.walk(place):
         Path(folder).chmod(0o755)
@@ -50,7 +58,7 @@ def point_elsewhere(place: Path) -> None:
 
 CONTENT: dict[str, Callable[[Path], object]] = {
     "flipped": lambda place: flip(place / "data"),
-    "longer": lambda place: (place / "data").write_text("hello and more"),
+    "longer": lambda place: replace_text(place / "data", "hello and more"),
     "gone": lambda place: (open_up(place) / "data").unlink(),
     "added": lambda place: (open_up(place) / "bin/added").write_text(""),
     "other type": replace_by_folder,
