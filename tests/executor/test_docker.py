@@ -190,10 +190,10 @@ def test_a_toolchain_without_a_shell(builds: Builds) -> None:
 
 
 def test_too_much_memory_is_told(builds: Builds, docker_host: str, tmp_path: Path) -> None:
-    builds.executor = Docker(tmp_path / "state", {"DOCKER_HOST": docker_host}, memory=16 << 20)
-    done = builds.run("head -c 100000000 /dev/zero | tail -c 90000000 | wc -c")
+    builds.executor = Docker(tmp_path / "state", {"DOCKER_HOST": docker_host}, memory=64 << 20)
+    done = builds.run("head -c 400000000 /dev/zero | tail -c 390000000 | wc -c")
     assert done.result.outcome == "built"  # of a pipe the last command's status counts
-    done = builds.run("tail -c 90000000 /dev/zero")
+    done = builds.run("tail -c 390000000 /dev/zero")
     assert (done.result.outcome, done.result.exit_status) == ("failed", 137)
     assert "want of memory" in done.log
 
