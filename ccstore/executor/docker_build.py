@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -192,16 +193,17 @@ class Build:
         if status == _NOT_BEGUN:
             self._log(said)
         state = self._api.inspect_container(container)["State"]
-        if state["OOMKilled"] or (status == _KILLED and self._ran_out(container)):
+        if state["OOMKilled"] or (status == _KILLED and self._ran_out(container, state["FinishedAt"])):
             self._log(b"ccstore: the build, or a part of it, was killed for want of memory\n")
 
-    def _ran_out(self, container: str) -> bool:
+    def _ran_out(self, container: str, ended: str) -> bool:
         """Whether the kernel killed for want of memory.
 
-        A busy daemon may hear of it after the container's end; then the container's state never says so.
+        A busy daemon may hear of it after the container's end; then the container's state never says so. `ended` is
+        by the daemon's clock, as what it is asked for has to be.
         """
         wanted = {"container": container, "event": "oom"}
-        until = int(time.time()) + _LATE
+        until = int(datetime.fromisoformat(ended).timestamp()) + _LATE
         with closing(self._api.events(since=1, until=until, filters=wanted)) as events:
             return any(True for _ in events)
 
