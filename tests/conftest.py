@@ -7,6 +7,7 @@ its tests and says so; with CCSTORE_REQUIRE_TOOLS set (as CI does, which install
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -35,6 +36,21 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # children of tests that fork speak to no service; gRPC would start threads in them, and then none can unshare
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+    # threads stay behind when a test forks, and what they have locked stays locked: a child that collected the tests'
+    # garbage, such as a channel of gRPC, would wait for them forever
+    os.register_at_fork(before=gc.disable, after_in_parent=gc.enable, after_in_child=_leave_garbage)
+
+
+def _leave_garbage() -> None:
+    """All that there is now is never looked at again by this process's collector."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if {"real_kernel", "full"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.timeout(3600))
 
 
 def needs(program: str) -> pytest.MarkDecorator:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import random
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -315,7 +316,12 @@ def in_child(action: Callable[[], object], before: Callable[[], object]) -> None
             os._exit(status)
     os.close(writer)
     with os.fdopen(reader, "rb") as file:
-        text = file.read().decode()
+        try:
+            text = file.read().decode()
+        except BaseException:  # the test's time is up: pytest's handler writes where the child is
+            os.kill(child, signal.SIGABRT)
+            os.waitpid(child, 0)
+            raise
     _, status = os.waitpid(child, 0)
     if status != 0:
         pytest.fail(f"in a child process ({status}):\n{text}", pytrace=False)
