@@ -27,7 +27,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.processes import Service, ancestors
-from tests.conftest import DATA, Shell, unmount_below, write
+from tests.conftest import DATA, Shell, unmet, unmount_below, write
 
 BUILDGRID = "buildgrid[database]>=0.4.4,<0.5"
 PROGRAMS = ("buildbox-casd", "buildbox-worker", "buildbox-run-bubblewrap", "buildbox-fuse", "bwrap", "recc")
@@ -217,7 +217,7 @@ def grid() -> Iterator[Grid]:
     try:
         found = _shared.begin()
         if found is None:
-            pytest.skip(f"there is no cluster: {_shared.problem}")
+            unmet(f"there is no cluster: {_shared.problem}")
         yield found
     finally:
         _shared.end()
@@ -231,7 +231,7 @@ def recc_tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     try:
         yield worker_root(folder)
     except UnavailableError as error:
-        pytest.skip(f"there is no recc: {error}")
+        unmet(f"there is no recc: {error}")
     finally:
         if not kept:
             _open_up(folder)
