@@ -1,8 +1,9 @@
 """How fast ccstore is beside its rivals: `python -m tests.benchmark [noop] [nar] [tree] [kernel] [boot] …`.
 
-Needs the project's kernel realised (`ccstore realize kernel`), and the rivals where they are installed: `nix`, `bst`
-(BuildStream), tar, QEMU. It installs nothing on this machine, works in a temporary folder (--tmp DIR: some 20 GB for
-`patched`), and writes the table and the chart beside this file (--output DIR): results.md, results.svg.
+Needs the kernel realised (`ccstore realize kernel kernel^dev`; it says which guests `agent` needs besides), and the
+rivals where they are installed: `nix`, `bst` (BuildStream), tar, QEMU. It installs nothing on this machine, works in
+a temporary folder (--tmp DIR: some 20 GB for `patched`), and writes the table and the chart beside this file
+(--output DIR): results.md, results.svg.
 
 noop    `ccstore realize kernel`, installed from a wheel, with nothing to do; `nix-build` and `bst build` of as many
         steps. Then one byte of a fragment is flipped, size and mtime kept, and `realize`, `path`, `plan` must notice
@@ -70,6 +71,7 @@ from tests.conftest import REPOSITORY, clone_store, write
 CCSTORE = Path(sys.executable).parent / "ccstore"
 # works that are nothing without Nix
 BESIDE_NIX = ("nar", "add", "patched", "push", "pull", "verify", "gc")
+GUESTS = ("clear-containers-minimal.vmlinux+initrd", "clear-containers.vmlinux+initrd")  # of the work `agent`
 
 
 def main() -> None:
@@ -108,14 +110,27 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder for the table")
     chosen = parser.parse_args()
-    for name in chosen.work:
-        if name in BESIDE_NIX and not _nix_is_there(name):
-            continue
+    measured = [name for name in chosen.work if name not in BESIDE_NIX or _nix_is_there(name)]
+    if measured:
+        _require("kernel", "kernel^dev", *(GUESTS if "agent" in measured else ()))
+    for name in measured:
         with tempfile.TemporaryDirectory(dir=chosen.tmp, prefix="ccstore-benchmark-") as folder:
             with contextlib.redirect_stdout(report.Printed()) as printed:
                 works[name](Path(folder))
             report.keep(chosen.output, name, printed.rows, works)
             _forget(*Path(folder).iterdir())
+
+
+def _require(*targets: str) -> None:
+    """Ends here, not two hours later, if one of them is not realised."""
+    known = [
+        subprocess.run([CCSTORE, "path", each], cwd=REPOSITORY, capture_output=True, check=False)
+        for each in targets
+    ]
+    if any(found.returncode for found in known):
+        raise SystemExit(
+            f"not everything that is measured is realised: run `ccstore realize {' '.join(targets)}` first"
+        )
 
 
 def _show(rows: Iterable[str]) -> None:
@@ -383,10 +398,7 @@ def _realize(project: Path, targets: list[str]) -> list[Path]:
 
 
 def agents(folder: Path) -> None:
-    minimal, service = (
-        BootImage.read(_path(f"{name}.vmlinux+initrd"))
-        for name in ("clear-containers-minimal", "clear-containers")
-    )
+    minimal, service = (BootImage.read(_path(guest)) for guest in GUESTS)
     first, second = agent.measure(minimal, service, _bare_initramfs(folder), folder)
     print(first.row("agent READY as PID 1", "a bare init that prints a line", 1.3))
     print(second.row("agent READY as a service container", "as PID 1", 1.5))
@@ -449,7 +461,7 @@ def _without(store: Path, *targets: str) -> None:
         known = [work.realised(work.graph.find(target)) for target in targets]
     for target, realisation in zip(targets, known, strict=True):
         if realisation is None:
-            raise SystemExit(f"{target} is not realised: run `ccstore realize kernel kernel^dev` first")
+            raise SystemExit(f"{target} is not realised: run `ccstore realize {target}` first")
         (store / "realisations" / f"{realisation.id}.json").unlink()
         _set_aside(store.parent, store / "objects" / realisation.object.path.base)
 
