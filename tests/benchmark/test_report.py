@@ -95,6 +95,17 @@ def test_without_nix_its_works_are_left_out(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_not_realised_is_said_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CCSTORE_STORE", str(tmp_path / "store"))
+    monkeypatch.setattr("sys.argv", ["benchmark", "eta", "agent", "--output", str(tmp_path / "table")])
+    with pytest.raises(SystemExit, match=r"realize kernel kernel\^dev .*clear-containers\.vmlinux\+initrd"):
+        benchmark.main()
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "table").exists()
+
+
 def test_a_chart_has_a_bar_for_each_and_cuts_off_long_ones() -> None:
     bars = [
         Bar("`one` & all", "<rival>", 0.5, 1.0),
